@@ -1,0 +1,63 @@
+"""Translates text with a trained model.
+
+  echo 'The old man reads a book.' | \\
+    python -m experiments.translate --model=runs/demo/synchronous
+  python -m experiments.translate --model=runs/x --input=a.en --output=a.de
+
+--model is the directory that a run left (--out of experiments.train). One line
+in, one line out; an empty line stays empty.
+"""
+
+import itertools
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+from stale_adam import checkpoint, experiment
+from stale_adam.nmt import translation, vocabulary
+
+MODEL = flags.DEFINE_string(
+  'model', None, "A run's directory, with params.npz and vocabulary.model."
+)
+INPUT = flags.DEFINE_string('input', '-', 'Text file to read; - is stdin.')
+OUTPUT = flags.DEFINE_string('output', '-', 'Text file to write; - is stdout.')
+BEAM = flags.DEFINE_integer('beam', 4, 'Hypotheses a sentence; 1 is greedy.', 1)
+flags.mark_flag_as_required('model')
+
+_LINES = 1024  # Translated together.
+
+
+def main(_):
+  directory = Path(MODEL.value)
+  try:
+    params, about = checkpoint.load(directory / 'params.npz')
+    pieces = vocabulary.Vocabulary.load(directory / 'vocabulary.model')
+    source = sys.stdin if INPUT.value == '-' else open(INPUT.value, 'rb')
+    target = sys.stdout if OUTPUT.value == '-' else open(OUTPUT.value, 'wb')
+  except (OSError, ValueError) as error:
+    raise app.UsageError(str(error)) from error
+  model = translation.Model(about['model'], pieces, about['sizes'])
+  source = getattr(source, 'buffer', source)
+  target = getattr(target, 'buffer', target)
+  numbered = enumerate(source, start=1)
+  while block := list(itertools.islice(numbered, _LINES)):
+    texts = model.translate(params, [_decode(*n) for n in block], BEAM.value)
+    target.write(''.join(text + '\n' for text in texts).encode())
+    target.flush()
+
+
+def _decode(number: int, line: bytes) -> str:
+  try:
+    return line.decode().strip()
+  except UnicodeDecodeError as error:
+    print(
+      f'{INPUT.value}:{number}: not UTF-8 ({error.reason}); what cannot be read '
+      'is replaced',
+      file=sys.stderr,
+    )
+    return line.decode(errors='replace').strip()
+
+
+if __name__ == '__main__':
+  experiment.main(main)

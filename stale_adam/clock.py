@@ -1,0 +1,132 @@
+"""Virtual seconds: how long compute, push, pull and update take."""
+
+import dataclasses
+import math
+
+import numpy as np
+from scipy import integrate, stats
+
+DISTRIBUTIONS = ('equal', 'normal', 'gamma')
+
+
+@dataclasses.dataclass(frozen=True)
+class Clock:
+  """Durations of a simulated cluster, in virtual seconds.
+
+  Attributes:
+    compute_seconds: mean for one batch on a worker of speed 1.
+    push_seconds: a gradient's way to the server.
+    pull_seconds: a snapshot's way back.
+    update_seconds: one update; the server does one thing at a time, and
+      arrivals queue.
+    distribution: of the compute seconds: 'equal', 'normal' or 'gamma'.
+    spread: their standard deviation / mean.
+    speeds: one factor a worker, cycled if there are fewer; a worker of speed 2
+      computes twice as fast.
+    seed: of the draws.
+
+  Raises:
+    ValueError: if a duration or the spread is negative, a speed is not
+      positive, or the distribution is none of the three.
+  """
+
+  compute_seconds: float = 1.0
+  push_seconds: float = 0.0
+  pull_seconds: float = 0.0
+  update_seconds: float = 0.0
+  distribution: str = 'equal'
+  spread: float = 0.0
+  speeds: tuple[float, ...] = (1.0,)
+  seed: int = 0
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value = getattr(self, field.name)
+      duration = field.name.endswith('_seconds') or field.name == 'spread'
+      if duration and not (value >= 0 and math.isfinite(value)):
+        raise ValueError(f'{field.name}={value}: use a finite number from 0 up')
+    if self.distribution not in DISTRIBUTIONS:
+      raise ValueError(
+        f'distribution={self.distribution!r}: use one of {DISTRIBUTIONS}'
+      )
+    if not self.speeds or min(self.speeds) <= 0:
+      raise ValueError(f'speeds={self.speeds}: use one or more positive numbers')
+
+  def compute(self, worker: int, number: int) -> float:
+    """Seconds that `worker` takes for batch `number`: a pure function.
+
+    The normal distribution is cut off at a hundredth of the mean: nothing takes
+    no time, or less.
+    """
+    mean = self.compute_seconds / self.speeds[worker % len(self.speeds)]
+    if self.distribution == 'equal' or self.spread == 0:
+      return mean
+    draw = np.random.default_rng((self.seed, number))
+    if self.distribution == 'normal':
+      return mean * max(0.01, draw.normal(1.0, self.spread))
+    return mean * draw.gamma(self.spread**-2, self.spread**2)
+
+
+def largest_of(workers: int) -> float:
+  """Expected largest of `workers` standard normal draws: 0, 0.564, 0.846, ...
+
+    E max = integral of x d(Phi(x)^N)
+  """
+  density = lambda x: (
+    x * workers * stats.norm.cdf(x) ** (workers - 1) * stats.norm.pdf(x)
+  )
+  return integrate.quad(density, -10, 10)[0]
+
+
+def fit(
+  plain: float,
+  local: float,
+  local_accumulation: int,
+  synchronous: float,
+  workers: int,
+  target_words: float,
+) -> Clock:
+  """The clock that gives three measured speeds, in target words a second.
+
+  With W target words a batch, compute c, exchange e (a push and a pull) and a
+  normal spread s of c, N workers make
+
+    asynchronous, L locally:  N L W / (L c + e)
+    synchronous:              N W / (c + c s E[largest of N] + e)
+
+  Two asynchronous speeds fix c and e; the synchronous one then fixes s. The
+  server's own time is not told apart from the exchange and is left at 0.
+
+  Args:
+    plain: asynchronous, L = 1.
+    local: asynchronous, L = local_accumulation.
+    local_accumulation: L of `local`, 2 or more.
+    synchronous: synchronous, L = 1.
+    workers: N.
+    target_words: W, of the batches that the clock is to time.
+
+  Raises:
+    ValueError: if no such clock exists: `local` must exceed `plain`, and
+      `plain` must be at least `synchronous`.
+
+  Source: the paper's Table 3, "speed (wps)".
+  """
+  if local_accumulation < 2 or not local > plain >= synchronous > 0:
+    raise ValueError(
+      f'no clock is asynchronous at {plain} and with '
+      f'{local_accumulation}x local accumulation at {local}, synchronous at '
+      f'{synchronous}: speeds must rise from synchronous to plain to local, '
+      'which needs at least 2x'
+    )
+  batches = workers * target_words
+  cycle, shared = batches / plain, batches / local
+  exchange = (cycle - shared) / (1 - 1 / local_accumulation)
+  compute = cycle - exchange
+  wait = batches / synchronous - cycle
+  return Clock(
+    compute_seconds=compute,
+    push_seconds=exchange / 2,
+    pull_seconds=exchange / 2,
+    distribution='normal',
+    spread=wait / (compute * largest_of(workers)) if workers > 1 else 0.0,
+  )

@@ -1,0 +1,172 @@
+"""One run: from settings and a corpus to a result record."""
+
+import dataclasses
+import logging
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from absl import app
+
+from stale_adam import clock, optimizer, pools, results, server, trace
+from stale_adam import train as train_lib
+from stale_adam.nmt import batches, translation
+from stale_adam.nmt import corpus as corpus_lib
+from stale_adam.nmt import vocabulary as vocabulary_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """Everything that decides a run's numbers, beside its corpus.
+
+  Attributes:
+    model: 'transformer' or 'rnn'.
+    sizes: the model's; see `Transformer` and `Rnn`.
+    vocabulary: pieces of the joint vocabulary.
+    shape: of every batch.
+    communication: how workers and server talk.
+    learning_rate: its peak.
+    warmup_updates: updates until the peak.
+    decay_after: updates until the inverse square root decay.
+    words_per_second: measured target words a second that the virtual clock is
+      fitted to: asynchronous; with 4x local accumulation; synchronous.
+    budget: how long to train.
+    beam: of the test's translations.
+    validation_beam: of the validation's.
+    smoothing: of the labels.
+    seed: of everything random.
+  """
+
+  model: str
+  sizes: Mapping[str, Any]
+  vocabulary: int
+  shape: batches.Shape
+  communication: server.Communication
+  learning_rate: float
+  warmup_updates: int
+  decay_after: int
+  words_per_second: tuple[float, float, float]
+  budget: train_lib.Budget
+  beam: int = 4
+  validation_beam: int = 1
+  smoothing: float = 0.1
+  seed: int = 0
+
+
+def task(
+  settings: Settings, corpus: corpus_lib.Corpus
+) -> translation.Translation:
+  """The vocabulary, model and batches of a run; prints what was left out."""
+  vocabulary = vocabulary_lib.train(corpus.train, settings.vocabulary)
+  made = translation.Translation(
+    translation.Model(settings.model, vocabulary, settings.sizes),
+    corpus,
+    settings.shape,
+    settings.smoothing,
+    settings.validation_beam,
+    settings.seed,
+  )
+  count = made.batches.first_epoch
+  padding = batches.padding(made.batches, min(count, 200))
+  print(
+    f'{count} batches an epoch, {made.words_per_epoch / count:.0f} target words '
+    f'each; padding {100 * padding:.1f}%; {made.batches.skipped} training '
+    'sentences longer than a row were left out',
+    flush=True,
+  )
+  return made
+
+
+def run(
+  settings: Settings,
+  learning: translation.Translation,
+  out: Path,
+  experiment: str,
+  scale: str,
+  name: str,
+) -> tuple[dict[str, Any], dict[str, list[str]]]:
+  """Trains, tests the best parameters, and writes `out/record.json`.
+
+  Args:
+    settings: of the run.
+    learning: what `task` returned for these settings.
+    out: directory for the record, parameters, vocabulary and events.
+    experiment: the record's field.
+    scale: the record's field.
+    name: the record's field `run`.
+
+  Returns:
+    (record, translations of every test set).
+  """
+  config = dataclasses.asdict(settings) | {'corpus': learning.corpus.name}
+  device = f'{jax.devices()[0].device_kind} x{os.cpu_count()} threads'
+  origin = results.provenance(settings.seed, 'virtual', device)
+  began = time.monotonic()
+  words = learning.words_per_epoch / learning.batches.first_epoch
+  plain, local, synchronous = settings.words_per_second
+  time_of = clock.fit(
+    plain, local, 4, synchronous, 4, target_words=words
+  )
+  time_of = dataclasses.replace(time_of, seed=settings.seed)
+  schedule = optimizer.inverse_sqrt(
+    settings.learning_rate, settings.warmup_updates, settings.decay_after
+  )
+  out.mkdir(parents=True, exist_ok=True)
+  learning.model.vocabulary.save(out / 'vocabulary.model')
+  outcome = train_lib.train(
+    learning,
+    optimizer.adam(schedule),
+    settings.communication,
+    pools.Virtual(time_of),
+    settings.budget,
+    settings.seed,
+    out,
+    {'model': settings.model, 'sizes': dict(settings.sizes)},
+    name,
+  )
+  scores, signature, texts = {}, '', {}
+  for test, pairs in learning.corpus.tests.items():
+    scores[test], signature, texts[test] = learning.bleu(
+      outcome.best_params, pairs, settings.beam
+    )
+  record = {
+    'experiment': experiment,
+    'scale': scale,
+    'run': name,
+    'config': config,
+    'curve': outcome.curve,
+    'best_bleu': outcome.best['bleu'],
+    'test_bleu': scores,
+    'sacrebleu_signature': signature,
+    'mean_staleness': float(np.mean(outcome.staleness)),
+    'staleness_histogram': trace.staleness_histogram(outcome.staleness),
+    'words_per_second': outcome.words_per_second(),
+    'trace_sha256': outcome.trace.digest(),
+    'provenance': origin | {'seconds': time.monotonic() - began},
+  }
+  results.write(out / 'record.json', record)
+  return record, texts
+
+
+def main(function: Callable[[list[str]], Any]) -> None:
+  """Runs a command line as `absl.app.run` does, on large memory pages.
+
+  A small model spends up to a third of its time on page faults: the C library
+  returns every large buffer to the kernel and takes a fresh one for the next.
+  With transparent huge pages that is nearly free. The C library reads the
+  setting when the process begins, hence a process that lacks it begins anew.
+  """
+  wanted = 'glibc.malloc.hugetlb=1'
+  tunables = os.environ.get('GLIBC_TUNABLES', '')
+  if sys.platform == 'linux' and 'glibc.malloc.hugetlb' not in tunables:
+    os.environ['GLIBC_TUNABLES'] = ':'.join(filter(None, [tunables, wanted]))
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+  # At INFO, jax reports every kind of accelerator that is not there.
+  logging.getLogger('jax._src.xla_bridge').setLevel(logging.WARNING)
+  app.run(function)

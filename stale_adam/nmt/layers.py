@@ -1,0 +1,89 @@
+"""Pieces that both translation models share: packed rows, dropout, tables.
+
+A *row* holds several sentences one after another. `segments` numbers them
+1, 2, ... along the row and is 0 where the row is empty; everything else about
+a sentence's place follows from it.
+"""
+
+import flax.nnx as nnx
+import jax
+import jax.numpy as jnp
+
+
+def starts(segments: jax.Array) -> jax.Array:
+  """True at the first position of every segment, [..., length] of bool."""
+  before = jnp.pad(segments, [(0, 0)] * (segments.ndim - 1) + [(1, 0)])
+  return segments != before[..., :-1]
+
+
+def positions(segments: jax.Array) -> jax.Array:
+  """The place of each token within its own segment, from 0, int32."""
+  index = jnp.arange(segments.shape[-1], dtype=jnp.int32)
+  first = jnp.where(starts(segments), index, 0)
+  return index - jax.lax.cummax(first, axis=first.ndim - 1)
+
+
+def shift(tokens: jax.Array, segments: jax.Array, first: int) -> jax.Array:
+  """Decoder inputs: each segment's tokens one place on, behind `first`."""
+  return jnp.where(starts(segments), first, jnp.roll(tokens, 1, axis=-1))
+
+
+def same_segment(queries: jax.Array, keys: jax.Array) -> jax.Array:
+  """Who may attend to whom: [rows, queries, keys] of bool.
+
+  Padding attends to padding, so that no row of an attention table is empty;
+  nothing real ever sees it.
+  """
+  return queries[:, :, None] == keys[:, None, :]
+
+
+def sinusoids(length: int, size: int) -> jax.Array:
+  """Sinusoidal positions of Vaswani et al. (2017), section 3.5: [length, size].
+
+  sin(p / 10000^(2i/size)) in the first half, the cosine in the second (the
+  order of the columns is immaterial to the model).
+  """
+  rate = 10000.0 ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
+  angle = jnp.arange(length, dtype=jnp.float32)[:, None] * rate
+  return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
+
+
+def _mix(bits: jax.Array) -> jax.Array:
+  """A bijective avalanche of 32-bit words: two multiplications, three shifts.
+
+  Far cheaper than a cryptographic counter, and XLA fuses it into whatever
+  reads it, so that no table of random bits is ever stored.
+  """
+  bits = (bits ^ (bits >> 16)) * jnp.uint32(0x21F0AAAD)
+  bits = (bits ^ (bits >> 15)) * jnp.uint32(0x735A2D97)
+  return bits ^ (bits >> 15)
+
+
+def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
+  """Zeroes each element with probability `rate`, scales the others up.
+
+  Args:
+    x: any shape.
+    rate: probability of zeroing, 0 <= rate < 1.
+    key: a typed key; None switches dropout off, as when evaluating.
+  """
+  if key is None or rate == 0:
+    return x
+  words = jax.random.key_data(key).astype(jnp.uint32)
+  count = jax.lax.iota(jnp.uint32, x.size).reshape(x.shape)
+  bits = _mix(_mix(count ^ words[0]) + words[-1])
+  keep = bits >= jnp.uint32(round(rate * 2**32))
+  return jnp.where(keep, x * (1 / (1 - rate)), 0)
+
+
+class Embedding(nnx.Module):
+  """One table for source, target and output: [vocabulary, size]."""
+
+  def __init__(self, vocabulary: int, size: int, *, rngs: nnx.Rngs):
+    table = jax.random.normal(rngs.params(), (vocabulary, size)) * size**-0.5
+    self.table = nnx.Param(table)
+
+  def __call__(self, tokens: jax.Array) -> jax.Array:
+    """Rows of the table, scaled by sqrt(size) as Vaswani et al. (2017)."""
+    table = self.table[...]
+    return jnp.take(table, tokens, axis=0) * table.shape[1] ** 0.5

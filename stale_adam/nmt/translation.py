@@ -1,0 +1,220 @@
+"""Translation as a `Problem`, with what is needed to judge its parameters."""
+
+import concurrent.futures
+import dataclasses
+import functools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import flax.nnx as nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import sacrebleu
+
+from stale_adam.nmt import batches as batches_lib
+from stale_adam.nmt import beam as beam_lib
+from stale_adam.nmt import corpus as corpus_lib
+from stale_adam.nmt import layers
+from stale_adam.nmt.loss import cross_entropy
+from stale_adam.nmt.rnn import Rnn
+from stale_adam.nmt.transformer import Transformer
+from stale_adam.nmt.vocabulary import BOS, Vocabulary
+from stale_adam.problem import Params, Problem
+
+_SENTENCES = 64  # Decoded together.
+_BUCKET = 16  # Source lengths are rounded up to a multiple of this.
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A translation model without its parameters.
+
+  Attributes:
+    kind: 'transformer' or 'rnn'.
+    vocabulary: how text becomes ids.
+    sizes: the constructor's other arguments; see `Transformer` and `Rnn`.
+  """
+
+  kind: str
+  vocabulary: Vocabulary
+  sizes: Mapping[str, Any]
+
+  def build(self, key: jax.Array) -> nnx.Module:
+    """A module with fresh parameters."""
+    kinds = {'transformer': Transformer, 'rnn': Rnn}
+    if self.kind not in kinds:
+      raise ValueError(f'model={self.kind!r}: use one of {sorted(kinds)}')
+    size = self.vocabulary.size
+    return kinds[self.kind](size, **self.sizes, rngs=nnx.Rngs(key))
+
+  def init(self, key: jax.Array) -> Params:
+    """Fresh parameters as a pure dict of arrays."""
+    return nnx.to_pure_dict(nnx.state(self.build(key)))
+
+  @functools.cached_property
+  def _graph(self):
+    return nnx.split(nnx.eval_shape(lambda: self.build(jax.random.key(0))))[0]
+
+  def bind(self, params: Params) -> nnx.Module:
+    """The module with these parameters; cheap inside jit, slow outside."""
+    return nnx.merge(self._graph, params)
+
+  def losses(
+    self, params: Params, batch: Mapping[str, jax.Array], key, smoothing: float
+  ) -> tuple[jax.Array, jax.Array]:
+    """Sum of the cross-entropy over a batch's target words, and their number.
+
+    Args:
+      params: as `init` returns.
+      batch: as `Batches.batch` returns.
+      key: for dropout; None switches it off.
+      smoothing: of the labels.
+    """
+    model = self.bind(params)
+    encode, decode = (None, None) if key is None else jax.random.split(key)
+    source, target = batch['source_segments'], batch['target_segments']
+    memory = model.encode(batch['source'], source, encode)
+    inputs = layers.shift(batch['target'], target, BOS)
+    hidden = model.decode(memory, source, inputs, target, decode)
+    weights = (target > 0).astype(hidden.dtype).reshape(-1)
+    loss = cross_entropy(
+      hidden.reshape(-1, hidden.shape[-1]),
+      model.embedding.table[...],
+      batch['target'].reshape(-1),
+      weights,
+      smoothing,
+      _chunk(weights.size),
+    )
+    return loss, jnp.sum(weights)
+
+  def translate(
+    self, params: Params, sentences: Sequence[str], beam: int = 4
+  ) -> list[str]:
+    """Translates sentences by beam search.
+
+    Sentences of about the same length are decoded together, several such
+    groups at a time. A translation has at most one and a half times the
+    source's tokens, rounded up, and ten more.
+
+    Args:
+      params: as `init` returns.
+      sentences: source sentences.
+      beam: hypotheses a sentence; 1 is greedy.
+    """
+    ids = self.vocabulary.encode(sentences)
+    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    groups = [
+      order[i : i + _SENTENCES] for i in range(0, len(order), _SENTENCES)
+    ]
+    results: list[str] = [''] * len(ids)
+
+    def decode(group):
+      tokens = batches_lib.Tokens.of([ids[i] for i in group])
+      length = -int(tokens.lengths.max()) // _BUCKET * -_BUCKET
+      rows = np.arange(len(group))[:, None]
+      found = self._search(
+        params, *batches_lib.lay_out(tokens, rows, _SENTENCES, length), beam
+      )
+      return self.vocabulary.decode(np.asarray(found)[: len(group)].tolist())
+
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+      for group, texts in zip(groups, threads.map(decode, groups), strict=True):
+        for i, text in zip(group, texts, strict=True):
+          results[i] = text
+    return results
+
+  @functools.cached_property
+  def _search(self):
+    def search(params, source, segments, beam):
+      length = source.shape[1] * 3 // 2 + 10
+      return beam_lib.search(self.bind(params), source, segments, beam, length)
+
+    return jax.jit(search, static_argnums=3)
+
+
+class Translation:
+  """Learning to translate a corpus: a `Problem`, and how to judge it.
+
+  Args:
+    model: what is trained.
+    corpus: what it is trained on.
+    shape: of every batch.
+    smoothing: of the labels, in training only.
+    validation_beam: beam of the validation's translations.
+    seed: of the order of sentences.
+
+  Attributes:
+    problem: `loss` is the mean over the target words of a batch.
+    batches: the training batches.
+  """
+
+  def __init__(
+    self,
+    model: Model,
+    corpus: corpus_lib.Corpus,
+    shape: batches_lib.Shape,
+    smoothing: float = 0.1,
+    validation_beam: int = 1,
+    seed: int = 0,
+  ):
+    self.model, self.corpus = model, corpus
+    self.validation_beam = validation_beam
+    self.batches = self._batches(corpus.train, shape, seed)
+    self._validation = self._batches(corpus.validation, shape, 0)
+
+    def loss(params, batch, key):
+      total, words = model.losses(params, batch, key, smoothing)
+      return total / jnp.maximum(words, 1)
+
+    self.problem = Problem(model.init, loss, self.batches.batch)
+
+  def _batches(self, pairs, shape, seed):
+    encode = lambda text: batches_lib.Tokens.of(
+      self.model.vocabulary.encode(text)
+    )
+    return batches_lib.Batches(
+      encode(pairs.source), encode(pairs.target), shape, seed
+    )
+
+  @property
+  def words_per_epoch(self) -> int:
+    """Target words of the training set, each sentence's end counted."""
+    return self.batches.target_words_per_epoch
+
+  def target_words(self, number: int) -> int:
+    """Target words of batch `number`."""
+    return self.batches.target_words(number)
+
+  def validation_bleu(self, params: Params) -> float:
+    """sacreBLEU of the validation set."""
+    return self.bleu(params, self.corpus.validation, self.validation_beam)[0]
+
+  def validation_loss(self, params: Params) -> float:
+    """Mean cross-entropy over the validation target words, not smoothed."""
+    sums = np.zeros(2)
+    number = 0
+    while self._validation.epoch(number) == 0:
+      batch = self._validation.batch(number)
+      sums += np.array([float(x) for x in self._losses(params, batch)])
+      number += 1
+    return float(sums[0] / sums[1])
+
+  @functools.cached_property
+  def _losses(self):
+    return jax.jit(lambda p, b: self.model.losses(p, b, None, 0.0))
+
+  def bleu(
+    self, params: Params, pairs: corpus_lib.Pairs, beam: int
+  ) -> tuple[float, str, list[str]]:
+    """sacreBLEU of the translations, its signature, and the translations."""
+    texts = self.model.translate(params, pairs.source, beam)
+    metric = sacrebleu.metrics.BLEU()
+    score = metric.corpus_score(texts, [pairs.target]).score
+    return score, str(metric.get_signature()), texts
+
+
+def _chunk(positions: int) -> int:
+  """The largest divisor of `positions` up to 128: a cache's worth of logits."""
+  return next(c for c in range(min(128, positions), 0, -1) if positions % c == 0)

@@ -1,0 +1,71 @@
+"""The paper's optimizer: Adam, warm-up, inverse square root decay."""
+
+import jax.numpy as jnp
+import optax
+
+
+def adam(
+  learning_rate: optax.ScalarOrSchedule,
+  b1: float = 0.9,
+  b2: float = 0.98,
+  eps: float = 1e-9,
+) -> optax.GradientTransformation:
+  """Adam with the constants that the paper's Transformers were trained with.
+
+    m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
+    theta <- theta - rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
+
+  Args:
+    learning_rate: a number, or a schedule counted in updates.
+    b1: decay of the first moment.
+    b2: decay of the second moment; Table 2 of the paper fixes 0.98.
+    eps: added to the root of the second moment.
+
+  Returns:
+    `optax.adam` with these constants.
+
+  Source: Kingma and Ba (2014); the paper's section 3; Vaswani et al. (2017),
+    section 5.3, for the constants.
+  """
+  return optax.adam(learning_rate, b1=b1, b2=b2, eps=eps)
+
+
+def inverse_sqrt(
+  peak: float, warmup_updates: int, decay_after: int | None = None
+) -> optax.Schedule:
+  """Linear warm-up, then inverse square root decay, counted in updates.
+
+  The u-th update, u = 1, 2, ..., has the rate
+
+    peak min(1, u / warmup_updates) min(1, sqrt(decay_after / u)).
+
+  Args:
+    peak: the largest rate, reached at u = warmup_updates.
+    warmup_updates: length of the warm-up; 0 for none.
+    decay_after: the update from which the rate decays; by default it is
+      warmup_updates, as for the paper's Transformer. Its RNN has no warm-up
+      and the same decay: warmup_updates=0, decay_after=16000.
+
+  Returns:
+    A schedule from the number of updates already applied, u - 1.
+
+  Raises:
+    ValueError: if warmup_updates or decay_after is negative.
+
+  Source: the paper's section 4.1; Vaswani et al. (2017), equation 3. The
+    authors' code gives the first update a rate of 0; ours does not lose it.
+  """
+  decay_after = warmup_updates if decay_after is None else decay_after
+  for name, value in [
+    ('warmup_updates', warmup_updates),
+    ('decay_after', decay_after),
+  ]:
+    if value < 0:
+      raise ValueError(f'{name}={value} counts updates: use 0 or more')
+
+  def schedule(count):
+    update = count + 1.0
+    warm = jnp.minimum(1.0, update / max(warmup_updates, 1))
+    return peak * warm * jnp.sqrt(jnp.minimum(1.0, max(decay_after, 1) / update))
+
+  return schedule

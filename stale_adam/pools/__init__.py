@@ -1,0 +1,3 @@
+"""Where workers run: `send(worker, work)` and `receive() -> Push`."""
+
+from stale_adam.pools.virtual import Virtual as Virtual

@@ -1,0 +1,145 @@
+"""The result record: one JSON file a run; write, read, validate."""
+
+import datetime
+import json
+import math
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+_NUMBER = (int, float, type(None))
+_FIELDS = {
+  'experiment': str,
+  'scale': str,
+  'run': str,
+  'config': dict,
+  'curve': list,
+  'best_bleu': _NUMBER,
+  'test_bleu': dict,
+  'sacrebleu_signature': str,
+  'mean_staleness': _NUMBER,
+  'staleness_histogram': dict,
+  'words_per_second': dict,
+  'trace_sha256': str,
+  'provenance': dict,
+}
+_POINT = (
+  'updates',
+  'pushes',
+  'target_words',
+  'epochs',
+  'virtual_seconds',
+  'seconds',
+  'train_loss',
+  'validation_loss',
+  'bleu',
+)
+_PROVENANCE = (
+  'commit',
+  'dirty',
+  'command',
+  'seed',
+  'versions',
+  'device',
+  'pool',
+  'started_utc',
+  'seconds',
+)
+_PACKAGES = ('jax', 'flax', 'optax', 'sacrebleu', 'sentencepiece', 'numpy')
+
+
+def validate(record: dict[str, Any]) -> None:
+  """Checks that a record has every field, and every point of its curve too.
+
+  Raises:
+    ValueError: naming the first field that is missing or of a wrong type.
+  """
+  for name, kind in _FIELDS.items():
+    if name not in record or not isinstance(record[name], kind):
+      raise ValueError(
+        f'record field {name!r} is {record.get(name)!r}: it must be of type '
+        f'{getattr(kind, "__name__", "number")}'
+      )
+  parts = [(f'curve[{i}]', p, _POINT) for i, p in enumerate(record['curve'])]
+  parts.append(('provenance', record['provenance'], _PROVENANCE))
+  parts.append(
+    ('words_per_second', record['words_per_second'], ('virtual', 'measured'))
+  )
+  for name, part, needed in parts:
+    missing = [key for key in needed if key not in part]
+    if missing:
+      raise ValueError(f'record field {name} lacks {missing}: add it')
+
+
+def write(path: str | os.PathLike, record: dict[str, Any]) -> None:
+  """Validates a record and writes it, whole or not at all.
+
+  A number that is not finite, such as a diverged loss, becomes null.
+  """
+  validate(record)
+  path = Path(path)
+  path.parent.mkdir(parents=True, exist_ok=True)
+  partial = path.with_suffix(f'.{os.getpid()}.partial')
+  text = json.dumps(_finite(record), indent=1, ensure_ascii=False)
+  partial.write_text(text + '\n', encoding='utf-8')
+  os.replace(partial, path)
+
+
+def read(path: str | os.PathLike) -> dict[str, Any]:
+  """Reads and validates a record."""
+  record = json.loads(Path(path).read_text(encoding='utf-8'))
+  try:
+    validate(record)
+  except ValueError as error:
+    raise ValueError(f'{path}: {error}') from None
+  return record
+
+
+def provenance(seed: int, pool: str, device: str) -> dict[str, Any]:
+  """Where a result comes from; `seconds` counts from here, set it at the end."""
+  now = datetime.datetime.now(datetime.UTC)
+  return {
+    'commit': _git('rev-parse', 'HEAD'),
+    'dirty': bool(_git('status', '--porcelain', '--untracked-files=no')),
+    'command': shlex.join(getattr(sys, 'orig_argv', sys.argv)[1:]),
+    'seed': seed,
+    'versions': {p: metadata.version(p) for p in _PACKAGES}
+    | {'python': platform.python_version()},
+    'device': device,
+    'pool': pool,
+    'started_utc': now.isoformat(timespec='seconds'),
+    'seconds': None,
+  }
+
+
+def _git(*arguments: str) -> str | None:
+  run = subprocess.run(
+    ['git', '-C', str(Path(__file__).parent), *arguments],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  return run.stdout.strip() if run.returncode == 0 else None
+
+
+def _finite(value):
+  if isinstance(value, dict):
+    return {str(k): _finite(v) for k, v in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(v) for v in value]
+  if isinstance(value, float) and not math.isfinite(value):
+    return None
+  return value
+
+
+def seconds_to_bleu(record: dict[str, Any], target: float) -> float | None:
+  """Virtual seconds at the first validation with at least `target` BLEU."""
+  for point in record['curve']:
+    if point['bleu'] >= target:
+      return point['virtual_seconds']
+  return None

@@ -87,7 +87,10 @@ def main(_):
   axis = lambda r, field: [point[field] for point in r['curve']]
   figures.curves(
     picture,
-    {n: (axis(r, 'virtual_seconds'), axis(r, 'bleu')) for n, r in records.items()},
+    {
+      n: (axis(r, 'virtual_seconds'), axis(r, 'bleu'))
+      for n, r in records.items()
+    },
     'virtual time (seconds)',
     'validation BLEU',
     'The same Transformer, data and learning rate '

@@ -138,14 +138,15 @@ def load(scale: str, pair: str, data_dir: str | None) -> corpus.Corpus:
   """The corpus of a scale: the grammar, files in `data_dir`, or WMT.
 
   Raises:
-    ValueError: if `small` is asked for without a `data_dir`.
+    ValueError: if anything but `tiny` is asked for without a `data_dir`.
   """
   if scale == 'tiny' and data_dir is None:
     return corpus.tiny(pair=pair)
-  if scale == 'paper':
-    return corpus.wmt(pair, data_dir)
   if data_dir is None:
     raise ValueError(
-      f'--scale={scale} reads text files: name their directory by --data_dir'
+      f'--scale={scale} reads a corpus from disk: name its directory by '
+      '--data_dir'
     )
+  if scale == 'paper':
+    return corpus.wmt(pair, data_dir)
   return corpus.directory(data_dir, pair)

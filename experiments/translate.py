@@ -10,12 +10,10 @@ in, one line out; an empty line stays empty.
 
 import itertools
 import sys
-from pathlib import Path
 
 from absl import app, flags
 
-from stale_adam import checkpoint, experiment
-from stale_adam.nmt import translation, vocabulary
+from stale_adam import experiment
 
 MODEL = flags.DEFINE_string(
   'model', None, "A run's directory, with params.npz and vocabulary.model."
@@ -29,15 +27,12 @@ _LINES = 1024  # Translated together.
 
 
 def main(_):
-  directory = Path(MODEL.value)
   try:
-    params, about = checkpoint.load(directory / 'params.npz')
-    pieces = vocabulary.Vocabulary.load(directory / 'vocabulary.model')
+    model, params = experiment.load(MODEL.value)
     source = sys.stdin if INPUT.value == '-' else open(INPUT.value, 'rb')
     target = sys.stdout if OUTPUT.value == '-' else open(OUTPUT.value, 'wb')
   except (OSError, ValueError) as error:
     raise app.UsageError(str(error)) from error
-  model = translation.Model(about['model'], pieces, about['sizes'])
   source = getattr(source, 'buffer', source)
   target = getattr(target, 'buffer', target)
   numbered = enumerate(source, start=1)
@@ -52,8 +47,8 @@ def _decode(number: int, line: bytes) -> str:
     return line.decode().strip()
   except UnicodeDecodeError as error:
     print(
-      f'{INPUT.value}:{number}: not UTF-8 ({error.reason}); what cannot be read '
-      'is replaced',
+      f'{INPUT.value}:{number}: not UTF-8 ({error.reason}); what cannot be '
+      'read is replaced',
       file=sys.stderr,
     )
     return line.decode(errors='replace').strip()

@@ -12,7 +12,9 @@ import numpy as np
 from stale_adam.problem import Params
 
 
-def save(path: str | os.PathLike, params: Params, about: dict[str, Any]) -> None:
+def save(
+  path: str | os.PathLike, params: Params, about: dict[str, Any]
+) -> None:
   """Writes parameters, and what is needed to use them, as a NumPy archive.
 
   The file is replaced at once when it is complete; a reader, or a kill, never

@@ -50,7 +50,9 @@ class Clock:
         f'distribution={self.distribution!r}: use one of {DISTRIBUTIONS}'
       )
     if not self.speeds or min(self.speeds) <= 0:
-      raise ValueError(f'speeds={self.speeds}: use one or more positive numbers')
+      raise ValueError(
+        f'speeds={self.speeds}: use one or more positive numbers'
+      )
 
   def compute(self, worker: int, number: int) -> float:
     """Seconds that `worker` takes for batch `number`: a pure function.
@@ -70,7 +72,7 @@ class Clock:
 def largest_of(workers: int) -> float:
   """Expected largest of `workers` standard normal draws: 0, 0.564, 0.846, ...
 
-    E max = integral of x d(Phi(x)^N)
+  E max = integral of x d(Phi(x)^N)
   """
   density = lambda x: (
     x * workers * stats.norm.cdf(x) ** (workers - 1) * stats.norm.pdf(x)

@@ -13,11 +13,20 @@ import jax
 import numpy as np
 from absl import app
 
-from stale_adam import clock, optimizer, pools, results, server, trace
+from stale_adam import (
+  checkpoint,
+  clock,
+  optimizer,
+  pools,
+  results,
+  server,
+  trace,
+)
 from stale_adam import train as train_lib
 from stale_adam.nmt import batches, translation
 from stale_adam.nmt import corpus as corpus_lib
 from stale_adam.nmt import vocabulary as vocabulary_lib
+from stale_adam.problem import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,9 +83,9 @@ def task(
   count = made.batches.first_epoch
   padding = batches.padding(made.batches, min(count, 200))
   print(
-    f'{count} batches an epoch, {made.words_per_epoch / count:.0f} target words '
-    f'each; padding {100 * padding:.1f}%; {made.batches.skipped} training '
-    'sentences longer than a row were left out',
+    f'{count} batches an epoch, {made.words_per_epoch / count:.0f} target '
+    f'words each; padding {100 * padding:.1f}%; {made.batches.skipped} '
+    'training sentences longer than a row were left out',
     flush=True,
   )
   return made
@@ -109,9 +118,7 @@ def run(
   began = time.monotonic()
   words = learning.words_per_epoch / learning.batches.first_epoch
   plain, local, synchronous = settings.words_per_second
-  time_of = clock.fit(
-    plain, local, 4, synchronous, 4, target_words=words
-  )
+  time_of = clock.fit(plain, local, 4, synchronous, 4, target_words=words)
   time_of = dataclasses.replace(time_of, seed=settings.seed)
   schedule = optimizer.inverse_sqrt(
     settings.learning_rate, settings.warmup_updates, settings.decay_after
@@ -151,6 +158,20 @@ def run(
   }
   results.write(out / 'record.json', record)
   return record, texts
+
+
+def load(
+  directory: str | os.PathLike,
+) -> tuple[translation.Model, Params]:
+  """The model that a run left in its directory, and its best parameters.
+
+  Raises:
+    OSError: if a file is missing.
+    ValueError: if a file is damaged.
+  """
+  params, about = checkpoint.load(Path(directory) / 'params.npz')
+  pieces = vocabulary_lib.Vocabulary.load(Path(directory) / 'vocabulary.model')
+  return translation.Model(about['model'], pieces, about['sizes']), params
 
 
 def main(function: Callable[[list[str]], Any]) -> None:

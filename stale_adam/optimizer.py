@@ -66,6 +66,8 @@ def inverse_sqrt(
   def schedule(count):
     update = count + 1.0
     warm = jnp.minimum(1.0, update / max(warmup_updates, 1))
-    return peak * warm * jnp.sqrt(jnp.minimum(1.0, max(decay_after, 1) / update))
+    return (
+      peak * warm * jnp.sqrt(jnp.minimum(1.0, max(decay_after, 1) / update))
+    )
 
   return schedule

@@ -101,7 +101,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def provenance(seed: int, pool: str, device: str) -> dict[str, Any]:
-  """Where a result comes from; `seconds` counts from here, set it at the end."""
+  """Where a result comes from; `seconds` is to be set when it is there."""
   now = datetime.datetime.now(datetime.UTC)
   return {
     'commit': _git('rev-parse', 'HEAD'),

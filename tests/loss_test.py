@@ -49,8 +49,7 @@ def test_value_and_gradients(smoothing, chunk):
   def cost(hidden, table):
     return loss.cross_entropy(hidden, table, *case[2:], smoothing, chunk)
 
-  value, gradients = _reference(*case, smoothing)[0], None
-  expected = _reference(*case, smoothing)[1:]
+  value, *expected = _reference(*case, smoothing)
   found, gradients = jax.value_and_grad(cost, (0, 1))(*case[:2])
   np.testing.assert_allclose(found, value, rtol=1e-5)
   np.testing.assert_allclose(cost(*case[:2]), value, rtol=1e-5)

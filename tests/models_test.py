@@ -10,10 +10,10 @@ from stale_adam.nmt import layers, loss, rnn, transformer
 
 VOCABULARY = 11
 BOS = 1
-# Lengths of the sentences packed into each of two rows.
+# Lengths of the sentences packed into each of two rows; other rows are empty.
 SOURCE_LENGTHS = ((3, 4, 2), (5, 1))
 TARGET_LENGTHS = ((4, 2, 5), (3, 7))
-SOURCE_LENGTH, TARGET_LENGTH = 11, 13
+ROWS, SOURCE_LENGTH, TARGET_LENGTH = 5, 11, 13
 
 
 def _transformer():
@@ -26,11 +26,11 @@ def _rnn():
 
 @pytest.fixture(scope='module', params=[_transformer, _rnn])
 def model(request):
-  """A micro model whose biases and scales are not at their special values."""
-  graph, params = nnx.split(request.param())
+  """A micro model in which no bias is 0 and no scale 1, as they begin."""
+  graph, shapes = nnx.split(nnx.eval_shape(request.param))
   rng = np.random.default_rng(0)
-  noise = lambda x: x + 0.3 * rng.normal(size=x.shape).astype(np.float32)
-  return nnx.merge(graph, jax.tree.map(noise, params))
+  draw = lambda x: jnp.asarray(rng.normal(size=x.shape) / 2, x.dtype)
+  return nnx.merge(graph, jax.tree.map(draw, shapes))
 
 
 @pytest.fixture(scope='module')
@@ -53,8 +53,13 @@ def _sentences(lengths, seed):
   return [[draw(length) for length in row] for row in lengths]
 
 
+def _other(tokens):
+  """Another token everywhere."""
+  return 4 + (tokens - 3) % (VOCABULARY - 4)
+
+
 def _pack(rows, length):
-  tokens = np.zeros((len(rows), length), np.int32)
+  tokens = np.zeros((ROWS, length), np.int32)
   segments = np.zeros_like(tokens)
   for i, row in enumerate(rows):
     end = sum(len(sentence) for sentence in row)
@@ -66,7 +71,7 @@ def _pack(rows, length):
 
 @pytest.fixture
 def packed():
-  """Two rows of several sentences and some padding."""
+  """Rows of several sentences and some padding."""
   source, segments = _pack(_sentences(SOURCE_LENGTHS, 1), SOURCE_LENGTH)
   target, target_segments = _pack(_sentences(TARGET_LENGTHS, 2), TARGET_LENGTH)
   inputs = np.asarray(layers.shift(target, target_segments, BOS))
@@ -77,11 +82,10 @@ def _alone():
   """The same sentences, each in a row of its own."""
   source = sum(_sentences(SOURCE_LENGTHS, 1), [])
   target = sum(_sentences(TARGET_LENGTHS, 2), [])
-  source, segments = _pack([[s] for s in source], 5)
-  target, target_segments = _pack([[s] for s in target], 7)
-  return source, segments, layers.shift(target, target_segments, BOS), (
-    target_segments
-  )
+  source, segments = _pack([[s] for s in source], SOURCE_LENGTH)
+  target, target_segments = _pack([[s] for s in target], TARGET_LENGTH)
+  inputs = layers.shift(target, target_segments, BOS)
+  return source, segments, inputs, target_segments
 
 
 def test_packed_sentences_get_the_logits_they_get_alone(logits, packed):
@@ -91,21 +95,11 @@ def test_packed_sentences_get_the_logits_they_get_alone(logits, packed):
   np.testing.assert_allclose(together, separate, atol=2e-5, rtol=2e-5)
 
 
-def test_rows_need_no_padding(logits, packed):
-  source, segments, inputs, target_segments = packed
-  whole = np.asarray(logits(*packed))[0, :11]
-  exact = logits(
-    source[:1, :9], segments[:1, :9], inputs[:1, :11], target_segments[:1, :11]
-  )
-  np.testing.assert_allclose(whole, exact[0], atol=2e-5, rtol=2e-5)
-
-
 @pytest.mark.parametrize('position', [0, 2, 5, 6, 10])
 def test_no_position_sees_a_later_input(logits, packed, position):
   source, segments, inputs, target_segments = packed
   changed = inputs.copy()
-  changed[:, position] = 4 + (inputs[:, position] + 3) % (VOCABULARY - 4)
-  assert (changed[:, position] != inputs[:, position]).all()
+  changed[:, position] = _other(inputs[:, position])
   before = np.asarray(logits(*packed))
   after = np.asarray(logits(source, segments, changed, target_segments))
   moved = np.abs(after - before).max(axis=-1)
@@ -120,12 +114,10 @@ def test_no_position_sees_a_later_input(logits, packed, position):
 
 def test_no_segment_sees_another(logits, packed):
   source, segments, inputs, target_segments = packed
-  flip = lambda tokens, own: np.where(own == 2, 15 - tokens, tokens)
+  other_source = np.where(segments == 2, _other(source), source)
+  other_inputs = np.where(target_segments == 2, _other(inputs), inputs)
   before = np.asarray(logits(*packed))
-  for changed in (
-    (flip(source, segments), inputs),
-    (source, flip(inputs, target_segments)),
-  ):
+  for changed in ((other_source, inputs), (source, other_inputs)):
     after = logits(changed[0], segments, changed[1], target_segments)
     moved = np.abs(after - before).max(axis=-1)
     assert (moved[(target_segments == 1) | (target_segments == 3)] < 1e-5).all()
@@ -149,8 +141,9 @@ def test_no_sentence_sees_padding(logits, packed):
 def test_advance_equals_decode_at_every_position(model, logits):
   source, segments, inputs, target_segments = _alone()
   expected = np.asarray(logits(source, segments, inputs, target_segments))
-  memory = model.encode(source, segments)
-  constant, cache = model.start(memory, segments, inputs.shape[1])
+  memory = jax.jit(model.encode)(source, segments)
+  start = jax.jit(model.start, static_argnums=2)
+  constant, cache = start(memory, segments, inputs.shape[1])
   for leaf in jax.tree.leaves((constant, cache)):
     assert leaf.shape[0] == source.shape[0]
   advance = jax.jit(model.advance)
@@ -181,30 +174,27 @@ def _objective(model, packed):
   return objective, nnx.to_pure_dict(params)
 
 
-def test_every_parameter_gets_a_finite_gradient(model, packed):
+def test_gradient_is_the_slope_of_the_loss_in_every_parameter(model, packed):
   objective, params = _objective(model, packed)
-  gradient = jax.jit(jax.grad(objective))(params, jax.random.key(0))
+  key = jax.random.key(0)
+  with jax.enable_x64(True):
+    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
+    gradient_of = jax.jit(jax.value_and_grad(objective))
+    gradient = gradient_of(params, key)[1]
+    rng = np.random.default_rng(3)
+    direction = jax.tree.map(lambda x: rng.normal(size=x.shape), params)
+    at = lambda distance: gradient_of(
+      jax.tree.map(lambda x, d: x + distance * d, params, direction), key
+    )[0]
+    measured = (at(1e-5) - at(-1e-5)) / 2e-5
   # No leaf may be zero, though parts of one may be: the bias of the
   # Transformer's attention keys, and table rows of pieces that do not occur.
   for path, leaf in jax.tree.leaves_with_path(gradient):
     name = jax.tree_util.keystr(path)
     assert np.isfinite(leaf).all(), name
     assert np.abs(leaf).max() > 1e-6, name
-
-
-def test_gradient_is_the_slope_of_the_loss(model, packed):
-  objective, params = _objective(model, packed)
-  key = jax.random.key(0)
-  rng = np.random.default_rng(3)
-  with jax.enable_x64(True):
-    params = jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), params)
-    direction = jax.tree.map(lambda x: rng.normal(size=x.shape), params)
-    along = lambda distance: jax.tree.map(
-      lambda x, d: x + distance * d, params, direction
-    )
-    line = jax.jit(lambda distance: objective(along(distance), key))
-    slope = jax.grad(line)(0.0)
-    measured = (line(1e-5) - line(-1e-5)) / 2e-5
+  dot = lambda one, other: np.vdot(np.asarray(one), other)
+  slope = sum(jax.tree.leaves(jax.tree.map(dot, gradient, direction)))
   np.testing.assert_allclose(slope, measured, rtol=1e-6)
 
 
@@ -238,7 +228,8 @@ def _count(build):
 
 def test_parameters_of_transformer_base():
   def build():
-    return transformer.Transformer(36000, 512, 2048, 8, 6, 0.1, rngs=nnx.Rngs(0))
+    rngs = nnx.Rngs(0)
+    return transformer.Transformer(36000, 512, 2048, 8, 6, 0.1, rngs=rngs)
 
   attention = 4 * (512 * 512 + 512)  # Query, key, value, output; with biases.
   forward = (512 * 2048 + 2048) + (2048 * 512 + 512)
@@ -248,7 +239,6 @@ def test_parameters_of_transformer_base():
     + 6 * (attention + forward + 2 * norm)  # Encoder.
     + 6 * (2 * attention + forward + 3 * norm)  # Decoder.
   )
-  assert expected == 62570496
   assert _count(build) == expected
 
 
@@ -273,5 +263,4 @@ def test_parameters_of_the_deep_rnn():
     + 3 * 512  # their scales
     + 512  # and their bias.
   )
-  assert expected == 89997312
   assert _count(build) == expected

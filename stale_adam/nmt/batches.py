@@ -76,7 +76,9 @@ class Batches:
     ValueError: if the two sides differ in length, or nothing fits.
   """
 
-  def __init__(self, source: Tokens, target: Tokens, shape: Shape, seed: int = 0):
+  def __init__(
+    self, source: Tokens, target: Tokens, shape: Shape, seed: int = 0
+  ):
     if len(source.lengths) != len(target.lengths):
       raise ValueError(
         f'{len(source.lengths)} source sentences, {len(target.lengths)} target '
@@ -88,8 +90,8 @@ class Batches:
     self._sentences = np.flatnonzero(fits)
     if not self._sentences.size:
       raise ValueError(
-        f'none of {fits.size} sentences fits into rows of {shape.source} source '
-        f'and {shape.target} target positions: use longer rows'
+        f'none of {fits.size} sentences fits into rows of {shape.source} '
+        f'source and {shape.target} target positions: use longer rows'
       )
     self._packing = threading.Lock()  # Workers ask for batches at once.
     self._epochs: list[list[list[np.ndarray]]] = []  # Batches of rows.

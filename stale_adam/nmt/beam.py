@@ -53,7 +53,9 @@ def search(
   Source: as in Marian, a closed hypothesis gives its place in the beam up.
   """
   sentences = source.shape[0]
-  constant, cache = model.start(model.encode(source, segments), segments, length)
+  constant, cache = model.start(
+    model.encode(source, segments), segments, length
+  )
   repeat = lambda tree: jax.tree.map(lambda x: jnp.repeat(x, beam, 0), tree)
   constant, cache = repeat(constant), repeat(cache)
   table = model.embedding.table[...]

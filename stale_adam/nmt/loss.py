@@ -66,7 +66,10 @@ def _forward(hidden, table, targets, weights, smoothing, chunk):
     wanted = jnp.where(hit, 1 - smoothing, 0) + smoothing / table.shape[0]
     error = (softmax - wanted) * weights[:, None]
     gradient = error @ table
-    return table_gradient + error.T @ hidden, (jnp.sum(loss * weights), gradient)
+    return table_gradient + error.T @ hidden, (
+      jnp.sum(loss * weights),
+      gradient,
+    )
 
   parts = _split(chunk, hidden, targets, weights)
   zeros = jnp.zeros_like(table)

@@ -36,7 +36,8 @@ class Normed(nnx.Module):
     """
     matrix = self.matrix[...]
     centred = matrix - jnp.mean(matrix, axis=1, keepdims=True)
-    return centred, self.scale[...], self.bias and self.bias[...]
+    bias = None if self.bias is None else self.bias[...]
+    return centred, self.scale[...], bias
 
   def __call__(self, x):
     matrix, scale, bias = self.weights()
@@ -45,9 +46,9 @@ class Normed(nnx.Module):
 
 def _rescale(product, scale, bias):
   square = jnp.mean(product * product, axis=-1, keepdims=True)
-  scaled = product * jax.lax.rsqrt(square + 1e-6)
-  scaled = scaled * jnp.broadcast_to(scale, product.shape)
-  return scaled if bias is None else scaled + jnp.broadcast_to(bias, product.shape)
+  scale = jnp.broadcast_to(scale, product.shape)
+  bias = 0.0 if bias is None else jnp.broadcast_to(bias, product.shape)
+  return product * jax.lax.rsqrt(square + 1e-6) * scale + bias
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
@@ -273,7 +274,7 @@ class Rnn(nnx.Module):
     rows, size = source.shape[0], self.embedding.table.shape[1]
     hidden, depth = self.decoder[0].matrix.shape[0], len(self.encoder[0])
     mask, *masks = self._masks(key, rows, [size] + [hidden] * (2 * depth))
-    x = self._embed(source.T, mask)
+    x = _drop(self.embedding(source.T), mask, 0)
     begins = [layers.starts(s).T for s in (segments, segments[:, ::-1])]
     fed = [self.source[0](x), self.source[1](x)[::-1]]
     maps = [cell.weights() for cells in self.encoder for cell in cells]
@@ -302,10 +303,10 @@ class Rnn(nnx.Module):
     hidden, depth = self.decoder[0].matrix.shape[0], len(self.decoder)
     widths = [size, 2 * hidden, hidden, 2 * hidden] + [hidden] * depth
     mask, key_mask, *masks = self._masks(key, rows, widths)
-    x = self._embed(inputs.T, mask)
+    x = _drop(self.embedding(inputs.T), mask, 0)
     same = layers.same_segment(segments, source_segments)
     initial = self._initial(memory, same).swapaxes(0, 1)
-    keys = self.key(memory if key is None else memory * key_mask[:, None])
+    keys = self.key(_drop(memory, key_mask, 1))
     constants = (keys, memory, self.energy[...]), masks
     fixed = layers.starts(segments).T, same.swapaxes(0, 1)
     states, contexts = recur(
@@ -335,10 +336,11 @@ class Rnn(nnx.Module):
     """
     del position
     keys, memory, real = constant
-    x = self._embed(tokens, None)
+    x = self.embedding(tokens)
     # One position of `recur`, where no segment starts.
-    constants = (keys, memory, self.energy[...]), [None] * (2 + len(self.decoder))
-    never = jnp.zeros(tokens.shape, bool)[None]
+    masks = [None] * (2 + len(self.decoder))
+    constants = (keys, memory, self.energy[...]), masks
+    never = jnp.zeros((1, tokens.size), bool)
     fed = (cache[None], self.target(x)[None]), (never, real[None])
     state, (_, context) = recur(_write, self._maps(), constants, cache, fed)
     return state, self._output(state, x, context[0])
@@ -356,10 +358,6 @@ class Rnn(nnx.Module):
     parts = zip(self.out, (states, x, contexts), strict=True)
     return jnp.tanh(sum(part(value) for part, value in parts))
 
-  def _embed(self, tokens, mask):
-    x = self.embedding(tokens)
-    return x if mask is None else x * mask[None]
-
   def _masks(self, key, rows, widths):
     if key is None:
       return [None] * len(widths)
@@ -370,5 +368,6 @@ class Rnn(nnx.Module):
     ]
 
 
-def _drop(x, mask):
-  return x if mask is None else x * mask
+def _drop(x, mask, axes=()):
+  """`x` masked, if at all, alike along `axes`."""
+  return x if mask is None else x * jnp.expand_dims(mask, axes)

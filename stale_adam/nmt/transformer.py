@@ -67,7 +67,10 @@ class Layer(nnx.Module):
 
   def __init__(self, size, hidden, heads, dropout, decoder, *, rngs):
     residual = lambda: Residual(size, dropout, rngs=rngs)
-    self.attention, self.attended = Attention(size, heads, rngs=rngs), residual()
+    self.attention, self.attended = (
+      Attention(size, heads, rngs=rngs),
+      residual(),
+    )
     if decoder:
       self.source, self.sourced = Attention(size, heads, rngs=rngs), residual()
     self.forward = FeedForward(size, hidden, rngs=rngs)

@@ -217,4 +217,6 @@ class Translation:
 
 def _chunk(positions: int) -> int:
   """The largest divisor of `positions` up to 128: a cache's worth of logits."""
-  return next(c for c in range(min(128, positions), 0, -1) if positions % c == 0)
+  return next(
+    c for c in range(min(128, positions), 0, -1) if positions % c == 0
+  )

@@ -1,0 +1,101 @@
+"""What every test runs on: four CPU devices, strict shapes, a toy problem."""
+
+import itertools
+import os
+
+# Before jax is imported: it reads these once.
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+os.environ['XLA_FLAGS'] = ' '.join(
+  [
+    os.environ.get('XLA_FLAGS', ''),
+    '--xla_force_host_platform_device_count=4',
+  ]
+).strip()
+# A test that counts compilations must not find one on disk.
+os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
+
+import hypothesis  # noqa: E402
+import jax  # noqa: E402
+import jax.numpy as jnp  # noqa: E402
+import pytest  # noqa: E402
+import reference  # noqa: E402
+
+import stale_adam as sa  # noqa: E402
+from stale_adam.server import Push  # noqa: E402
+
+jax.config.update('jax_numpy_rank_promotion', 'raise')
+# A deadline is a wall-clock assertion, and compilation is slow.
+hypothesis.settings.register_profile('no_clock', deadline=None)
+hypothesis.settings.load_profile('no_clock')
+
+
+def _toy_loss(params, batch, key):
+  """The loss that `reference.loss_and_gradient` writes out in NumPy."""
+  del key
+  hidden = jnp.tanh(batch['inputs'] @ params['inner'])
+  error = hidden @ params['outer'] - batch['target']
+  return 0.5 * jnp.mean(jnp.square(error))
+
+
+class Scripted:
+  """Workers that arrive in a given order, whatever that order is.
+
+  The i-th arrival is that of the `draws[i]`-th (modulo) of the workers that
+  have work, so that any list of numbers is an order that could happen.
+  """
+
+  def __init__(self, draws):
+    self._draws = iter(draws)
+    self.flights = {}  # Work in flight, by worker.
+    self.answers = []  # (worker, work), as the server sent them.
+
+  def send(self, worker, work):
+    assert worker not in self.flights, f'worker {worker} is busy'
+    self.flights[worker] = work
+    self.answers.append((worker, work))
+
+  def receive(self):
+    workers = sorted(self.flights)
+    worker = workers[next(self._draws) % len(workers)]
+    work = self.flights.pop(worker)
+    loss, gradient = work.gradient(work.snapshot.params, work.ids)
+    return Push(worker, work.snapshot.version, work.ids, 0.0, loss, gradient)
+
+
+def _served(problem, optimizer, communication, pool, count, seed=0):
+  arrivals = sa.serve(problem, optimizer, communication, pool, seed)
+  try:
+    pairs = list(itertools.islice(arrivals, count))
+  finally:
+    if hasattr(pool, 'close'):
+      pool.close()
+  return [push for push, _ in pairs], [state for _, state in pairs]
+
+
+@pytest.fixture(scope='session')
+def toy():
+  """The problem of `reference.py`, in JAX."""
+  init = lambda key: jax.tree.map(jnp.float32, reference.initial())
+  return sa.Problem(init, _toy_loss, reference.batch)
+
+
+@pytest.fixture(scope='session')
+def linear():
+  """The cheapest problem there is: its gradient is its batch."""
+  return sa.Problem(
+    init=lambda key: jnp.zeros(2),
+    loss=lambda params, batch, key: jnp.vdot(params, batch),
+    batch=lambda number: jnp.array([1.0, number]),
+  )
+
+
+@pytest.fixture(scope='session')
+def scripted():
+  """The pool that receives in the order of a script."""
+  return Scripted
+
+
+@pytest.fixture(scope='session')
+def served():
+  """Runs `serve` for `count` arrivals: (pushes, states)."""
+  return _served

@@ -1,0 +1,104 @@
+"""Tables that are Markdown, and figures of the stated size."""
+
+import re
+import struct
+import warnings
+
+import pytest
+
+from stale_adam import figures
+
+HEADER = ['communication', 'BLEU', 'N']
+ROWS = [
+  ['synchronous', '31.4', '4'],
+  ['asynchronous, 4x global', '3.1', '16'],
+  ['größer', 'never', '4'],
+]
+
+
+def cells(line):
+  """The cells of a line of Markdown, as GitHub splits it."""
+  assert line.startswith('|') and line.endswith('|')
+  return [c.strip() for c in re.split(r'(?<!\\)\|', line)[1:-1]]
+
+
+def test_a_table_is_aligned():
+  assert figures.table(HEADER, ROWS).split('\n') == [
+    '| communication           |  BLEU |  N |',
+    '| ----------------------- | ----: | -: |',
+    '| synchronous             |  31.4 |  4 |',
+    '| asynchronous, 4x global |   3.1 | 16 |',
+    '| größer                  | never |  4 |',
+  ]
+
+
+@pytest.mark.parametrize(
+  'header, rows',
+  [
+    (HEADER, ROWS),
+    (HEADER, []),
+    (['only'], [['a'], ['b']]),
+    (['G', 'N', 'U'], [['1', '2', '3']]),  # One character wide.
+    (['', ''], [['', '']]),
+    (['a|b', 'c'], [['x | y', '|']]),
+  ],
+)
+def test_a_table_is_markdown(header, rows):
+  first, rule, *others = figures.table(header, rows).split('\n')
+  # GitHub's rule: each cell of the second line has a hyphen or more, and a
+  # colon on the side of alignment; else there is no table.
+  assert len(cells(rule)) == len(header)
+  left, *right = cells(rule)
+  assert re.fullmatch(r':?-+', left), rule
+  assert all(re.fullmatch(r'-+:', cell) for cell in right), rule
+  plain = [
+    [cell.replace(r'\|', '|') for cell in cells(line)]
+    for line in [first, *others]
+  ]
+  assert plain == [header, *rows]
+
+
+def test_rows_must_be_as_long_as_the_header():
+  for row in (['a'], ['a', 'b', 'c']):
+    with pytest.raises((ValueError, IndexError)):
+      figures.table(['x', 'y'], [row])
+
+
+def size(path):
+  """Width and height of a PNG, from its header."""
+  head = path.read_bytes()[:24]
+  assert head[:8] == b'\x89PNG\r\n\x1a\n' and head[12:16] == b'IHDR'
+  return struct.unpack('>II', head[16:24])
+
+
+@pytest.mark.parametrize(
+  'lines',
+  [
+    {'a': ([1, 2, 3], [0.0, 5.0, 4.0]), 'b': ([2, 4], [1.0, 9.0])},
+    {str(i): ([0, 1], [i, i]) for i in range(8)},  # More than colours.
+    {},
+    {'empty': ([], [])},
+    {'single': ([3], [4.0])},
+    {'origin': ([0], [0.0])},
+    {'null, as a record has it': ([1, 2, 3], [None, 2.0, None])},
+    {'nothing but null': ([1, 2], [None, None])},
+    {'dollars $ and _underscores_ ^': ([1], [1])},
+  ],
+)
+def test_a_figure_has_the_stated_size(tmp_path, lines):
+  path = tmp_path / 'new' / 'figure.png'
+  with warnings.catch_warnings():
+    warnings.simplefilter('error')
+    figures.curves(path, lines, 'virtual time (seconds)', 'BLEU', 'A title')
+  assert size(path) == (1125, 675)  # 7.5 x 4.5 inches, 150 dots each.
+
+
+def test_different_lines_give_different_figures(tmp_path):
+  images, before = set(), figures.plt.get_fignums()
+  for i, y in enumerate([[1, 2], [2, 1], [5, 5]]):
+    figures.curves(tmp_path / f'{i}.png', {'a': ([1, 2], y)}, 'x', 'y', 't')
+    images.add((tmp_path / f'{i}.png').read_bytes())
+  figures.curves(tmp_path / 'x.png', {'b': ([1, 2], [1, 2])}, 'x', 'y', 't')
+  images.add((tmp_path / 'x.png').read_bytes())
+  assert len(images) == 4
+  assert figures.plt.get_fignums() == before  # None is left open.

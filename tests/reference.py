@@ -1,0 +1,128 @@
+"""The equations in NumPy and float64: what the code is held against.
+
+Nothing of the project is imported, nor JAX: what is wrong there cannot be
+wrong here in the same way. All parameters that ever were in force are kept, so
+that a snapshot is an index.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+ROWS, INPUTS, HIDDEN = 8, 3, 2
+
+
+def initial():
+  """Parameters of version 0."""
+  draw = np.random.default_rng(7)
+  return {
+    'inner': draw.normal(size=(INPUTS, HIDDEN)).astype(np.float32),
+    'outer': draw.normal(size=HIDDEN).astype(np.float32),
+  }
+
+
+def batch(number):
+  """Inputs and targets of a regression, another for every id."""
+  draw = np.random.default_rng(number)
+  inputs = draw.normal(size=(ROWS, INPUTS))
+  target = np.sin(inputs.sum(axis=1)) + 0.3 * draw.normal(size=ROWS)
+  return {
+    'inputs': inputs.astype(np.float32),
+    'target': target.astype(np.float32),
+  }
+
+
+def loss_and_gradient(params, number):
+  """loss = 1/2 mean (tanh(x inner) outer - y)^2, and its two gradients."""
+  data = {k: x.astype(np.float64) for k, x in batch(number).items()}
+  hidden = np.tanh(data['inputs'] @ params['inner'])
+  error = hidden @ params['outer'] - data['target']
+  into_hidden = np.outer(error, params['outer']) * (1 - hidden**2)
+  gradient = {
+    'inner': data['inputs'].T @ into_hidden / ROWS,
+    'outer': hidden.T @ error / ROWS,
+  }
+  return 0.5 * np.mean(error**2), gradient
+
+
+class Adam:
+  """Kingma and Ba's algorithm 1; `rate(u)` is that of update u = 1, 2, ..."""
+
+  def __init__(self, rate, b1=0.9, b2=0.98, eps=1e-9):
+    self.rate, self.b1, self.b2, self.eps = rate, b1, b2, eps
+    self.updates, self.m, self.v = 0, {}, {}
+
+  def update(self, params, gradient):
+    """Parameters after one more update."""
+    self.updates += 1
+    t, b1, b2, new = self.updates, self.b1, self.b2, {}
+    for k, g in gradient.items():
+      self.m[k] = b1 * self.m.get(k, 0.0) + (1 - b1) * g
+      self.v[k] = b2 * self.v.get(k, 0.0) + (1 - b2) * g**2
+      m_hat, v_hat = self.m[k] / (1 - b1**t), self.v[k] / (1 - b2**t)
+      pace = m_hat / (np.sqrt(v_hat) + self.eps)
+      new[k] = params[k] - self.rate(t) * pace
+    return new
+
+
+class Run(NamedTuple):
+  """Parameters by version; by push: its staleness, version, ids and loss."""
+
+  versions: list
+  staleness: list
+  pulled: list
+  ids: list
+  loss: list
+
+
+def serve(
+  optimizer,
+  arrivals,
+  workers,
+  local=1,
+  every=1,
+  synchronous=False,
+  pull_every=1,
+):
+  """The parameter server, for a given order of arrivals (worker ids)."""
+  versions = [{k: x.astype(np.float64) for k, x in initial().items()}]
+  run = Run(versions, [], [], [], [])
+  numbers, held, waiting, summed = itertools.count(), {}, [], {}
+
+  def pull(worker):
+    newest = len(versions) - 1
+    held[worker] = (
+      newest - newest % pull_every,
+      list(itertools.islice(numbers, local)),
+    )
+
+  for worker in range(workers):
+    pull(worker)
+  for count, worker in enumerate(arrivals, start=1):
+    pulled, ids = held.pop(worker)
+    results = [loss_and_gradient(versions[pulled], i) for i in ids]
+    run.staleness.append(len(versions) - 1 - pulled)
+    run.pulled.append(pulled)
+    run.ids.append(ids)
+    run.loss.append(np.mean([loss for loss, _ in results]))
+    for _, gradient in results:
+      summed = {k: g + summed.get(k, 0.0) for k, g in gradient.items()}
+    if count % (workers if synchronous else every) == 0:
+      versions.append(optimizer.update(versions[-1], summed))
+      summed = {}
+    waiting.append(worker)
+    if not synchronous or len(waiting) == workers:
+      for ready in sorted(waiting):
+        pull(ready)
+      waiting = []
+  return run
+
+
+def distance(params, expected):
+  """|params - expected| / |expected|, of all leaves together."""
+  flat = lambda tree: np.concatenate(
+    [np.ravel(np.asarray(tree[k], np.float64)) for k in sorted(expected)]
+  )
+  error = np.linalg.norm(flat(params) - flat(expected))
+  return error / np.linalg.norm(flat(expected))

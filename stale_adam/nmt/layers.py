@@ -18,7 +18,7 @@ def starts(segments: jax.Array) -> jax.Array:
 
 def positions(segments: jax.Array) -> jax.Array:
   """The place of each token within its own segment, from 0, int32."""
-  index = jnp.arange(segments.shape[-1], dtype=jnp.int32)
+  index = jax.lax.broadcasted_iota(jnp.int32, segments.shape, segments.ndim - 1)
   first = jnp.where(starts(segments), index, 0)
   return index - jax.lax.cummax(first, axis=first.ndim - 1)
 
@@ -44,7 +44,7 @@ def sinusoids(length: int, size: int) -> jax.Array:
   order of the columns is immaterial to the model).
   """
   rate = 10000.0 ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
-  angle = jnp.arange(length, dtype=jnp.float32)[:, None] * rate
+  angle = jnp.outer(jnp.arange(length, dtype=jnp.float32), rate)
   return jnp.concatenate([jnp.sin(angle), jnp.cos(angle)], axis=-1)
 
 

@@ -57,7 +57,7 @@ def _position_loss(hidden, table, targets, smoothing):
 
 
 def _forward(hidden, table, targets, weights, smoothing, chunk):
-  vocabulary = jnp.arange(table.shape[0])
+  vocabulary = jnp.arange(table.shape[0])[None]
 
   def body(table_gradient, part):
     hidden, targets, weights = part

@@ -158,7 +158,7 @@ class Transformer(nnx.Module):
     keys = _keys(key, 3 * len(self.decoder) + 1)
     x = self._embed(inputs, layers.positions(segments), keys[-1])
     causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
-    mask = layers.same_segment(segments, segments) & causal
+    mask = layers.same_segment(segments, segments) & causal[None]
     source_mask = layers.same_segment(segments, source_segments)
     for i, layer in enumerate(self.decoder):
       own = layer.attention.remember(x)

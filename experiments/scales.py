@@ -31,7 +31,7 @@ class Scale:
 SCALES = {
   'tiny': Scale(
     vocabulary=800,
-    shape=batches.Shape(rows=8, source=48, target=48),
+    shape=batches.Shape(rows=4, source=48, target=48),
     sizes={
       'transformer': {
         'size': 64,
@@ -48,15 +48,15 @@ SCALES = {
         'dropout': 0.1,
       },
     },
-    learning_rate={'transformer': 0.003, 'rnn': 0.003},
-    warmup_updates={'transformer': 300, 'rnn': 0},
-    decay_after=300,
-    budget=Budget(epochs=16, validate_every=100_000, patience=5),
+    learning_rate={'transformer': 0.0015, 'rnn': 0.003},
+    warmup_updates={'transformer': 400, 'rnn': 0},
+    decay_after=400,
+    budget=Budget(epochs=6, validate_every=100_000, patience=5),
     validation_beam=1,
   ),
   'small': Scale(
     vocabulary=4000,
-    shape=batches.Shape(rows=16, source=64, target=64),
+    shape=batches.Shape(rows=8, source=64, target=64),
     sizes={
       'transformer': {
         'size': 128,
@@ -73,10 +73,10 @@ SCALES = {
         'dropout': 0.1,
       },
     },
-    learning_rate={'transformer': 0.002, 'rnn': 0.002},
+    learning_rate={'transformer': 0.0015, 'rnn': 0.003},
     warmup_updates={'transformer': 500, 'rnn': 0},
     decay_after=500,
-    budget=Budget(epochs=16, validate_every=450_000, patience=5),
+    budget=Budget(epochs=16, validate_every=400_000, patience=5),
     validation_beam=1,
   ),
   'paper': Scale(

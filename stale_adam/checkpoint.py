@@ -2,13 +2,12 @@
 
 import json
 import os
-import zipfile
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from stale_adam import results
 from stale_adam.problem import Params
 
 
@@ -17,22 +16,20 @@ def save(
 ) -> None:
   """Writes parameters, and what is needed to use them, as a NumPy archive.
 
-  The file is replaced at once when it is complete; a reader, or a kill, never
-  meets half of it. The archive carries a checksum of every array.
+  The file is replaced at once when it is complete. The archive carries a
+  checksum of every array.
 
   Args:
     path: to write to; parent directories are made.
     params: nested dicts of arrays.
     about: anything JSON can hold.
   """
-  path = Path(path)
-  path.parent.mkdir(parents=True, exist_ok=True)
   leaves = jax.tree_util.tree_flatten_with_path(params)[0]
   arrays = {_name(keys): np.asarray(leaf) for keys, leaf in leaves}
-  partial = path.with_suffix(f'.{os.getpid()}.partial')
-  with open(partial, 'wb') as file:
-    np.savez(file, __about__=np.array(json.dumps(about)), **arrays)
-  os.replace(partial, path)
+  with results.whole(path) as partial, open(partial, 'wb') as file:
+    # The names: a damaged archive may list fewer arrays than it holds.
+    text = json.dumps({'about': about, 'names': list(arrays)})
+    np.savez(file, __about__=np.array(text), **arrays)
 
 
 def load(path: str | os.PathLike) -> tuple[Params, dict[str, Any]]:
@@ -48,10 +45,13 @@ def load(path: str | os.PathLike) -> tuple[Params, dict[str, Any]]:
   try:
     with np.load(path, allow_pickle=False) as archive:
       arrays = {name: archive[name] for name in archive.files}
-    about = json.loads(str(arrays.pop('__about__')))
-  except (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError) as error:
-    if isinstance(error, FileNotFoundError):
-      raise
+    text = json.loads(str(arrays.pop('__about__')))
+    if text['names'] != list(arrays):
+      raise ValueError('arrays are missing')
+  except FileNotFoundError:
+    raise
+  # What a damaged archive raises depends on the byte: any of seven types.
+  except Exception as error:
     raise ValueError(
       f'{path} is damaged or holds no parameters ({error}); train again, or '
       'name the params.npz of a finished run'
@@ -63,7 +63,7 @@ def load(path: str | os.PathLike) -> tuple[Params, dict[str, Any]]:
     for key in parents:
       place = place.setdefault(key, {})
     place[last] = array
-  return params, about
+  return params, text['about']
 
 
 def _name(keys) -> str:

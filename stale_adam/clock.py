@@ -49,9 +49,9 @@ class Clock:
       raise ValueError(
         f'distribution={self.distribution!r}: use one of {DISTRIBUTIONS}'
       )
-    if not self.speeds or min(self.speeds) <= 0:
+    if not self.speeds or not all(0 < s < math.inf for s in self.speeds):
       raise ValueError(
-        f'speeds={self.speeds}: use one or more positive numbers'
+        f'speeds={self.speeds}: use one or more finite positive numbers'
       )
 
   def compute(self, worker: int, number: int) -> float:
@@ -108,17 +108,19 @@ def fit(
     target_words: W, of the batches that the clock is to time.
 
   Raises:
-    ValueError: if no such clock exists: `local` must exceed `plain`, and
-      `plain` must be at least `synchronous`.
+    ValueError: if no such clock exists: `local` must lie between `plain` and L
+      times `plain`, and `plain` must be at least `synchronous`.
 
   Source: the paper's Table 3, "speed (wps)".
   """
-  if local_accumulation < 2 or not local > plain >= synchronous > 0:
+  if local_accumulation < 2 or not (
+    local_accumulation * plain > local > plain >= synchronous > 0
+  ):
     raise ValueError(
       f'no clock is asynchronous at {plain} and with '
       f'{local_accumulation}x local accumulation at {local}, synchronous at '
       f'{synchronous}: speeds must rise from synchronous to plain to local, '
-      'which needs at least 2x'
+      f'and local stay below {local_accumulation} times plain'
     )
   batches = workers * target_words
   cycle, shared = batches / plain, batches / local

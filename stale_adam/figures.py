@@ -20,8 +20,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
   The first column is aligned to the left, all others to the right.
   """
-  lines = [list(header), *(list(row) for row in rows)]
-  width = [max(len(line[i]) for line in lines) for i in range(len(header))]
+  escape = lambda line: [cell.replace('|', r'\|') for cell in line]
+  lines = [escape(line) for line in (header, *rows)]
+  columns = range(len(header))
+  width = [max(2, *(len(line[i]) for line in lines)) for i in columns]
 
   def text(line):
     first, *others = zip(line, width, strict=True)
@@ -57,7 +59,8 @@ def curves(
   axes.set_ylim(bottom=0)
   axes.grid(alpha=0.3)
   axes.spines[['top', 'right']].set_visible(False)
-  axes.legend(loc='best', frameon=False)
+  if lines:
+    axes.legend(loc='best', frameon=False)
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=150)
   plt.close(figure)

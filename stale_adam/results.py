@@ -1,5 +1,6 @@
 """The result record: one JSON file a run; write, read, validate."""
 
+import contextlib
 import datetime
 import json
 import math
@@ -8,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -82,12 +84,25 @@ def write(path: str | os.PathLike, record: dict[str, Any]) -> None:
   A number that is not finite, such as a diverged loss, becomes null.
   """
   validate(record)
+  text = json.dumps(_finite(record), indent=1, ensure_ascii=False)
+  with whole(path) as partial:
+    partial.write_text(text + '\n', encoding='utf-8')
+
+
+@contextlib.contextmanager
+def whole(path: str | os.PathLike) -> Iterator[Path]:
+  """A path to write to that takes the place of `path` when all went well.
+
+  A reader, or a kill, meets the old file or the new one, never half of one.
+  """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
   partial = path.with_suffix(f'.{os.getpid()}.partial')
-  text = json.dumps(_finite(record), indent=1, ensure_ascii=False)
-  partial.write_text(text + '\n', encoding='utf-8')
-  os.replace(partial, path)
+  try:
+    yield partial
+    os.replace(partial, path)
+  finally:
+    partial.unlink(missing_ok=True)
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
@@ -140,6 +155,6 @@ def _finite(value):
 def seconds_to_bleu(record: dict[str, Any], target: float) -> float | None:
   """Virtual seconds at the first validation with at least `target` BLEU."""
   for point in record['curve']:
-    if point['bleu'] >= target:
+    if point['bleu'] is not None and point['bleu'] >= target:
       return point['virtual_seconds']
   return None

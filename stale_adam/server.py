@@ -8,6 +8,7 @@ arrive, is the pool's business.
 import dataclasses
 import functools
 import itertools
+import numbers
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -35,8 +36,8 @@ class Communication:
       staleness.
 
   Raises:
-    ValueError: if a number is below 1, or G is neither 1 nor N while
-      synchronous.
+    ValueError: if a number is not whole or below 1, or G is neither 1 nor N
+      while synchronous.
 
   Source: the paper's sections 4.3 (U) and 5.1 (L, G); Table 3.
   """
@@ -50,7 +51,9 @@ class Communication:
   def __post_init__(self):
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
-      if field.name != 'synchronous' and value < 1:
+      if field.name == 'synchronous':
+        continue
+      if not (isinstance(value, numbers.Integral) and value >= 1):
         raise ValueError(f'{field.name}={value}: use a whole number, 1 or more')
     if self.synchronous and self.global_accumulation not in (1, self.workers):
       raise ValueError(
@@ -140,6 +143,9 @@ class State(NamedTuple):
 
 def init(optimizer: optax.GradientTransformation, params: Params) -> State:
   """A server that has received nothing yet."""
+  # The type of all later parameters, lest the first gradient be compiled twice:
+  # not NumPy's, and not one that yields to others, as a Python number's does.
+  params = jax.tree.map(lambda x: jnp.array(x, jnp.asarray(x).dtype), params)
   # Some optimizers keep the parameters in their state. The state's memory is
   # reused at every update, the parameters' is not: they must not be the same.
   state = jax.tree.map(jnp.copy, optimizer.init(params))

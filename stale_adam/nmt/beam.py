@@ -98,7 +98,7 @@ def _extend(state: _Beam, logs: jax.Array, normalization: float) -> _Beam:
   tokens = tokens.at[:, :, state.position].set(pieces)
 
   # Of the beam's places, those of closed hypotheses are given up.
-  allowed = jnp.arange(beam) < beam - state.done[:, None]
+  allowed = jnp.arange(beam)[None] < beam - state.done[:, None]
   scores = jnp.where(allowed, scores, _NEVER)
   real = scores > _NEVER / 2
   count = state.position + 1

@@ -20,7 +20,7 @@ from experiments import scales
 from stale_adam import experiment, figures, results, server
 
 OUT = flags.DEFINE_string('out', 'runs/demo', 'Directory for what it leaves.')
-SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.', 0)
 LEARNING_RATE = flags.DEFINE_float(
   'learning_rate', None, "Peak, of all three; by default the scale's.", 0.0
 )

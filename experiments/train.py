@@ -64,7 +64,7 @@ WARMUP = flags.DEFINE_integer(
 EPOCHS = flags.DEFINE_float(
   'epochs', None, "Passes over the data at most; by default the scale's.", 0.0
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.')
+SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.', 0)
 OUT = flags.DEFINE_string(
   'out', None, 'Directory for what the run leaves; by default runs/<run>.'
 )
@@ -85,9 +85,9 @@ def run_name(communication: server.Communication) -> str:
 
 def main(_):
   budget = scales.SCALES[SCALE.value].budget
-  if EPOCHS.value is not None:
-    budget = dataclasses.replace(budget, epochs=EPOCHS.value)
   try:
+    if EPOCHS.value is not None:
+      budget = dataclasses.replace(budget, epochs=EPOCHS.value)
     communication = server.Communication(
       WORKERS.value,
       LOCAL.value,
@@ -107,10 +107,11 @@ def main(_):
     text = scales.load(SCALE.value, PAIR.value, DATA_DIR.value)
     print(corpus.describe(text), flush=True)
     learning = experiment.task(settings, text)
+    name = run_name(communication)
+    out = Path(OUT.value or Path('runs') / SCALE.value / name)
+    out.mkdir(parents=True, exist_ok=True)
   except (ValueError, OSError) as error:
     raise app.UsageError(str(error)) from error
-  name = run_name(communication)
-  out = Path(OUT.value or Path('runs') / SCALE.value / name)
   record, _ = experiment.run(
     settings, learning, out, 'train', SCALE.value, name
   )

@@ -170,6 +170,11 @@ def load(
     ValueError: if a file is damaged.
   """
   params, about = checkpoint.load(Path(directory) / 'params.npz')
+  if not {'model', 'sizes'} <= set(about):
+    raise ValueError(
+      f'{directory}/params.npz does not say which model it is of: name a '
+      'directory that a run left'
+    )
   pieces = vocabulary_lib.Vocabulary.load(Path(directory) / 'vocabulary.model')
   return translation.Model(about['model'], pieces, about['sizes']), params
 

@@ -219,9 +219,7 @@ def _update(optimizer, optimizer_state, gradient, accumulator, params):
   if accumulator is not None:
     gradient = jax.tree.map(jnp.add, accumulator, gradient)
   updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-  params = optax.apply_updates(params, updates)
-  # One array that is both state and parameters would be given one buffer.
-  return jax.lax.optimization_barrier((optimizer_state, params))
+  return optimizer_state, optax.apply_updates(params, updates)
 
 
 def serve(

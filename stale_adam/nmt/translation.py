@@ -104,7 +104,9 @@ class Model:
       beam: hypotheses a sentence; 1 is greedy.
     """
     ids = self.vocabulary.encode(sentences)
-    order = sorted(range(len(ids)), key=lambda i: len(ids[i]))
+    # Nothing translates to nothing, whatever the model would say.
+    full = [i for i, sentence in enumerate(ids) if sentence]
+    order = sorted(full, key=lambda i: len(ids[i]))
     groups = [
       order[i : i + _SENTENCES] for i in range(0, len(order), _SENTENCES)
     ]

@@ -17,6 +17,8 @@ Each comes with its newstests; see `stale_adam.nmt.corpus.wmt` for which year
 validates. Takes hours, and prints how many pairs each split has.
 """
 
+import sys
+
 from absl import app, flags
 
 from stale_adam.nmt import wmt
@@ -37,7 +39,7 @@ def main(_):
   try:
     wmt.prepare(PAIR.value, DATA_DIR.value)
   except ImportError as error:
-    raise app.UsageError(str(error)) from error
+    sys.exit(str(error))
   builder = wmt.prepared(PAIR.value, DATA_DIR.value)
   print(builder.data_path)
   for name, split in builder.info.splits.items():

@@ -14,9 +14,10 @@ once by TensorFlow Datasets, and wants an accelerator.
 """
 
 import dataclasses
+import sys
 from pathlib import Path
 
-from absl import app, flags
+from absl import flags
 
 from experiments import scales
 from stale_adam import experiment, server
@@ -111,7 +112,7 @@ def main(_):
     out = Path(OUT.value or Path('runs') / SCALE.value / name)
     out.mkdir(parents=True, exist_ok=True)
   except (ValueError, OSError) as error:
-    raise app.UsageError(str(error)) from error
+    sys.exit(str(error))
   record, _ = experiment.run(
     settings, learning, out, 'train', SCALE.value, name
   )

@@ -11,7 +11,7 @@ in, one line out; an empty line stays empty.
 import itertools
 import sys
 
-from absl import app, flags
+from absl import flags
 
 from stale_adam import experiment
 
@@ -32,7 +32,7 @@ def main(_):
     source = sys.stdin if INPUT.value == '-' else open(INPUT.value, 'rb')
     target = sys.stdout if OUTPUT.value == '-' else open(OUTPUT.value, 'wb')
   except (OSError, ValueError) as error:
-    raise app.UsageError(str(error)) from error
+    sys.exit(str(error))
   source = getattr(source, 'buffer', source)
   target = getattr(target, 'buffer', target)
   numbered = enumerate(source, start=1)

@@ -195,4 +195,10 @@ def main(function: Callable[[list[str]], Any]) -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
   # At INFO, jax reports every kind of accelerator that is not there.
   logging.getLogger('jax._src.xla_bridge').setLevel(logging.WARNING)
-  app.run(function)
+
+  def run_command(arguments: list[str]) -> Any:
+    if len(arguments) > 1:
+      sys.exit(f'unexpected argument {arguments[1]!r}: flags begin with --')
+    return function(arguments)
+
+  app.run(run_command)

@@ -107,8 +107,8 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
   """Reads and validates a record."""
-  record = json.loads(Path(path).read_text(encoding='utf-8'))
   try:
+    record = json.loads(Path(path).read_text(encoding='utf-8'))
     validate(record)
   except ValueError as error:
     raise ValueError(f'{path}: {error}') from None

@@ -78,12 +78,14 @@ def test_every_sentence_comes_back_in_its_place(echo, text):
   ]
   assert model.translate({}, sentences, 3) == sentences
   assert model.translate({}, sentences[::-1], 3) == sentences[::-1]
+  assert model.translate({}, ['Ja.']) == ['Ja.']
   assert model.translate({}, ['']) == ['']
   assert model.translate({}, []) == []
-  # Few shapes, that is few compilations.
-  rows, lengths, beams = map(set, zip(*seen, strict=True))
-  assert len(rows) == 1 and beams == {3}
-  assert all(length % 16 == 0 for length in lengths)
+  # Few shapes, that is few compilations; none much larger than the others.
+  assert len({shape[:2] for shape in seen}) <= 5
+  assert {beam for *_, beam in seen} == {3, 4}
+  assert all(length % 16 == 0 for _, length, _ in seen)
+  assert all(rows == 1 or rows * length <= 2048 for rows, length, _ in seen)
 
 
 def test_translations_follow_their_sentences(model, params, text):
@@ -97,11 +99,7 @@ def test_translations_follow_their_sentences(model, params, text):
   assert again == [found[i] for i in order]
 
 
-def test_a_sentence_of_1500_pieces_is_translated(
-  model, params, text, monkeypatch
-):
-  # One at a time, for the sake of time.
-  monkeypatch.setattr(translation, '_SENTENCES', 1)
+def test_a_sentence_of_1500_pieces_is_translated(model, params, text):
   long = ' '.join((text.train.source * 2)[:80])
   assert len(model.vocabulary.encode([long])[0]) > 1500
   (found,) = model.translate(params, [long], 1)
@@ -172,7 +170,8 @@ def test_losses_sum_over_the_words(model, params, learning, pieces, reference):
   pairs = of_batch(batch, pieces)
   assert len(pairs.source) > SHAPE.rows  # Some row holds several.
   costs, words = reference(pairs, 0.2)
-  loss, count = model.losses(params, batch, None, 0.2)
+  run = jax.jit(lambda p, b: model.losses(p, b, None, 0.2))
+  loss, count = run(params, batch)
   assert count == words.sum() == learning.target_words(0)
   np.testing.assert_allclose(loss, costs.sum(), rtol=1e-4)
 

@@ -64,7 +64,8 @@ def search(
     position=jnp.int32(0),
     tokens=jnp.full((sentences, beam, length), EOS, jnp.int32),
     scores=jnp.broadcast_to(only_first, (sentences, beam)),
-    done=jnp.zeros(sentences, jnp.int32),
+    # An empty row is finished before it begins, lest the others wait for it.
+    done=jnp.where(jnp.any(segments > 0, axis=1), 0, beam),
     best_tokens=jnp.full((sentences, length), EOS, jnp.int32),
     best_score=jnp.full(sentences, -jnp.inf),
     cache=cache,

@@ -188,8 +188,9 @@ class Transformer(nnx.Module):
     source, source_mask = constant
     rows = tokens.shape[0]
     place = jnp.full((rows, 1), position, jnp.int32)
-    x = self._embed(tokens[:, None], place, None)
-    reached = jnp.arange(cache[0][0].shape[1]) <= position
+    length = cache[0][0].shape[1]
+    x = self._embed(tokens[:, None], place, None, length)
+    reached = jnp.arange(length) <= position
     mask = jnp.broadcast_to(reached, (rows, 1, reached.size))
     grown = []
     for layer, own, memory in zip(self.decoder, cache, source, strict=True):
@@ -202,11 +203,10 @@ class Transformer(nnx.Module):
       x = layer(x, own, mask, memory, source_mask[:, None])
     return grown, x[:, 0]
 
-  def _embed(self, tokens, places, key):
+  def _embed(self, tokens, places, key, length=None):
+    """`length` bounds the places: a row's, unless told otherwise."""
     x = self.embedding(tokens)
-    # A sentence is at most as long as its row, when packed; decoding one token
-    # at a time may go further, up to a bound that covers every use.
-    table = layers.sinusoids(1024, x.shape[-1])
+    table = layers.sinusoids(length or tokens.shape[1], x.shape[-1])
     return layers.dropout(x + table[places], self.dropout, key)
 
 

@@ -1,5 +1,6 @@
 """Translation as a `Problem`, with what is needed to judge its parameters."""
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -23,8 +24,8 @@ from stale_adam.nmt.transformer import Transformer
 from stale_adam.nmt.vocabulary import BOS, Vocabulary
 from stale_adam.problem import Params, Problem
 
-_SENTENCES = 64  # Decoded together.
 _BUCKET = 16  # Source lengths are rounded up to a multiple of this.
+_POSITIONS = 2048  # Of the source, decoded together.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,9 +95,9 @@ class Model:
   ) -> list[str]:
     """Translates sentences by beam search.
 
-    Sentences of about the same length are decoded together, several such
-    groups at a time. A translation has at most one and a half times the
-    source's tokens, rounded up, and ten more.
+    Sentences of the same length, rounded up, are decoded together, several such
+    groups at a time. A translation has at most one and a half times that
+    length, and ten tokens more.
 
     Args:
       params: as `init` returns.
@@ -105,25 +106,28 @@ class Model:
     """
     ids = self.vocabulary.encode(sentences)
     # Nothing translates to nothing, whatever the model would say.
-    full = [i for i, sentence in enumerate(ids) if sentence]
-    order = sorted(full, key=lambda i: len(ids[i]))
-    groups = [
-      order[i : i + _SENTENCES] for i in range(0, len(order), _SENTENCES)
-    ]
+    buckets = collections.defaultdict(list)
+    for i in (i for i, sentence in enumerate(ids) if sentence):
+      buckets[-(len(ids[i]) + 1) // _BUCKET * -_BUCKET].append(i)
+    groups = []
+    for length, bucket in sorted(buckets.items()):
+      count = max(1, _POSITIONS // length)
+      parts = range(0, len(bucket), count)
+      groups += [(length, count, bucket[i : i + count]) for i in parts]
     results: list[str] = [''] * len(ids)
 
     def decode(group):
-      tokens = batches_lib.Tokens.of([ids[i] for i in group])
-      length = -int(tokens.lengths.max()) // _BUCKET * -_BUCKET
-      rows = np.arange(len(group))[:, None]
-      found = self._search(
-        params, *batches_lib.lay_out(tokens, rows, _SENTENCES, length), beam
-      )
-      return self.vocabulary.decode(np.asarray(found)[: len(group)].tolist())
+      length, count, members = group
+      tokens = batches_lib.Tokens.of([ids[i] for i in members])
+      rows = np.arange(len(members))[:, None]
+      source = batches_lib.lay_out(tokens, rows, count, length)
+      found = np.asarray(self._search(params, *source, beam))
+      return self.vocabulary.decode(found[: len(members)].tolist())
 
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
-      for group, texts in zip(groups, threads.map(decode, groups), strict=True):
-        for i, text in zip(group, texts, strict=True):
+      found = threads.map(decode, groups)
+      for (*_, members), texts in zip(groups, found, strict=True):
+        for i, text in zip(members, texts, strict=True):
           results[i] = text
     return results
 

@@ -4,20 +4,25 @@ A push that updates reads the gradient, both moments and the parameters, and
 writes both moments and the parameters: 28 bytes a parameter, of 4-byte floats.
 Four workers hold snapshots meanwhile, so that no parameter's memory may be
 reused. `copy` is NumPy's (the C library's) copy of as many bytes as there are
-parameters, read and written.
+parameters, read and written; `usual` the same optimizer jitted as one would at
+first, `(gradient, state, params) -> (params, state)`, the last two donated and
+nothing held.
 
   python -m experiments.benchmark_push          # about a minute
 """
 
+import functools
+import os
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+import optax
+from absl import flags
 
 import stale_adam as sa
-from stale_adam import server
+from stale_adam import experiment, server
 
 PARAMETERS = flags.DEFINE_integer(
   'parameters', 20_000_000, 'Parameters of the model, in twenty matrices.', 1000
@@ -25,11 +30,37 @@ PARAMETERS = flags.DEFINE_integer(
 REPEATS = flags.DEFINE_integer('repeats', 30, 'Pushes and copies timed.', 1)
 
 
-def held_push(parameters: int):
-  """One push at a time to a server whose last four snapshots are held."""
+def matrices(parameters: int):
+  """Parameters of a model, and the bytes that an update moves."""
   side = int((parameters / 20) ** 0.5)
   matrix = lambda i: jax.random.normal(jax.random.key(i), (side, side))
-  params = {f'matrix_{i}': matrix(i) for i in range(20)}
+  return {f'matrix_{i}': matrix(i) for i in range(20)}, 28 * 20 * side**2
+
+
+def usual(parameters: int):
+  """One update at a time, results in the usual order."""
+  params, count = matrices(parameters)
+  optimizer = sa.adam(1e-3)
+  state = optimizer.init(params)
+
+  @functools.partial(jax.jit, donate_argnums=(1, 2))
+  def update(gradient, state, params):
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
+
+  def once() -> float:
+    nonlocal state, params
+    gradient = jax.block_until_ready(jax.tree.map(jnp.copy, params))
+    began = time.perf_counter()
+    params, state = jax.block_until_ready(update(gradient, state, params))
+    return time.perf_counter() - began
+
+  return once, count
+
+
+def held_push(parameters: int):
+  """One push at a time to a server whose last four snapshots are held."""
+  params, count = matrices(parameters)
   optimizer = sa.adam(1e-3)
   communication = sa.Communication(workers=4)
   state = server.init(optimizer, params)
@@ -46,7 +77,7 @@ def held_push(parameters: int):
     held.pop(0)
     return seconds
 
-  return once, 28 * 20 * side**2
+  return once, count
 
 
 def copy(parameters: int):
@@ -63,7 +94,10 @@ def copy(parameters: int):
 
 
 def main(_):
-  sides = {'copy': copy(PARAMETERS.value), 'push': held_push(PARAMETERS.value)}
+  sides = {
+    name: make(PARAMETERS.value)
+    for name, make in [('copy', copy), ('push', held_push), ('usual', usual)]
+  }
   times = {name: [] for name in sides}
   for _ in range(REPEATS.value + 3):  # The first three warm up.
     for name, (once, _) in sides.items():
@@ -74,7 +108,9 @@ def main(_):
     rate[name] = count / seconds / 1e9
     print(f'{name}: {1e3 * seconds:.1f} ms, {rate[name]:.1f} GB/s')
   print(f'push / copy: {rate["push"] / rate["copy"]:.2f}')
+  print(f'push / usual: {rate["push"] / rate["usual"]:.2f}')
+  print(f'load {os.getloadavg()[0]:.1f}')
 
 
 if __name__ == '__main__':
-  app.run(main)
+  experiment.main(main)

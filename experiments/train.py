@@ -21,7 +21,6 @@ from absl import flags
 
 from experiments import scales
 from stale_adam import experiment, server
-from stale_adam.nmt import corpus
 
 SCALE = flags.DEFINE_enum(
   'scale', 'tiny', list(scales.SCALES), 'Size of model, data and run.'
@@ -106,7 +105,6 @@ def main(_):
       budget=budget,
     )
     text = scales.load(SCALE.value, PAIR.value, DATA_DIR.value)
-    print(corpus.describe(text), flush=True)
     learning = experiment.task(settings, text)
     name = run_name(communication)
     out = Path(OUT.value or Path('runs') / SCALE.value / name)

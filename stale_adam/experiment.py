@@ -70,7 +70,8 @@ class Settings:
 def task(
   settings: Settings, corpus: corpus_lib.Corpus
 ) -> translation.Translation:
-  """The vocabulary, model and batches of a run; prints what was left out."""
+  """The vocabulary, model and batches of a run; prints what was read."""
+  print(corpus_lib.describe(corpus), flush=True)
   vocabulary = vocabulary_lib.train(corpus.train, settings.vocabulary)
   made = translation.Translation(
     translation.Model(settings.model, vocabulary, settings.sizes),

@@ -87,7 +87,7 @@ class Push(NamedTuple):
     worker: who pushed.
     pulled_version: version of the snapshot that the gradient was computed at.
     ids: the L batches it was computed on.
-    seconds: when it arrived at the server, by the pool's clock.
+    seconds: when the server got to it, by the pool's clock.
     loss: mean over the L batches, a scalar array.
     gradient: sum over the L batches; None once the server has used it.
     staleness: version in force on arrival - pulled_version, in updates; None

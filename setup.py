@@ -15,7 +15,7 @@ setuptools.setup(
   long_description_content_type='text/markdown',
   license='Apache-2.0',
   python_requires='>=3.11',
-  packages=setuptools.find_packages(include=['stale_adam*', 'experiments*']),
+  packages=setuptools.find_packages(include=['stale_adam*']),
   install_requires=[
     'absl-py>=2',
     'flax>=0.12',

@@ -1,6 +1,6 @@
 """Downloads WMT's text and converts it, once, for --scale=paper.
 
-  pip install 'stale_adam[wmt]'
+  pip install -e '.[wmt]'
   python -m experiments.prepare_wmt --pair=en-de --data_dir=data/wmt
 
 Needs the extra `wmt`, which is TensorFlow (2.3 GB): TensorFlow Datasets unpacks

@@ -64,22 +64,27 @@ WARMUP = flags.DEFINE_integer(
 EPOCHS = flags.DEFINE_float(
   'epochs', None, "Passes over the data at most; by default the scale's.", 0.0
 )
-SEED = flags.DEFINE_integer('seed', 0, 'Of everything random.', 0)
+SEED = flags.DEFINE_integer(
+  'seed', 0, 'Of parameters, dropout, order and clock.', 0
+)
 OUT = flags.DEFINE_string(
-  'out', None, 'Directory for what the run leaves; by default runs/<run>.'
+  'out',
+  None,
+  'Directory for what the run leaves; by default runs/<scale>/<run>.',
 )
 
 
 def run_name(communication: server.Communication) -> str:
-  """A readable id, such as transformer-asynchronous-4-local1-global4-seed0."""
+  """A readable id: transformer-en-de-asynchronous-4-local1-global4-seed0."""
   kind = 'synchronous' if communication.synchronous else 'asynchronous'
   parts = [MODEL.value, PAIR.value, kind, str(communication.workers)]
   parts.append(f'local{communication.local_accumulation}')
   parts.append(f'global{communication.pushes_per_update}')
   if communication.pull_every > 1:
     parts.append(f'pull{communication.pull_every}')
-  if LEARNING_RATE.value is not None:
-    parts.append(f'rate{LEARNING_RATE.value:g}')
+  for flag in (LEARNING_RATE, WARMUP, EPOCHS):
+    if flag.value is not None:
+      parts.append(f'{flag.name}{flag.value:g}')
   return '-'.join([*parts, f'seed{SEED.value}'])
 
 

@@ -29,6 +29,8 @@ _LINES = 1024  # Translated together.
 def main(_):
   try:
     model, params = experiment.load(MODEL.value)
+    if INPUT.value == OUTPUT.value != '-':
+      raise ValueError(f'--input and --output are both {INPUT.value}')
     source = sys.stdin if INPUT.value == '-' else open(INPUT.value, 'rb')
     target = sys.stdout if OUTPUT.value == '-' else open(OUTPUT.value, 'wb')
   except (OSError, ValueError) as error:

@@ -27,7 +27,8 @@ class Clock:
 
   Raises:
     ValueError: if a duration or the spread is negative, a speed is not
-      positive, or the distribution is none of the three.
+      positive, equal workers have a spread, or the distribution is none of the
+      three.
   """
 
   compute_seconds: float = 1.0
@@ -48,6 +49,11 @@ class Clock:
     if self.distribution not in DISTRIBUTIONS:
       raise ValueError(
         f'distribution={self.distribution!r}: use one of {DISTRIBUTIONS}'
+      )
+    if self.distribution == 'equal' and self.spread:
+      raise ValueError(
+        f'spread={self.spread} of equal workers: name the distribution, '
+        "'normal' or 'gamma', or leave the spread at 0"
       )
     if not self.speeds or not all(0 < s < math.inf for s in self.speeds):
       raise ValueError(

@@ -85,8 +85,9 @@ def task(
   padding = batches.padding(made.batches, min(count, 200))
   print(
     f'{count} batches an epoch, {made.words_per_epoch / count:.0f} target '
-    f'words each; padding {100 * padding:.1f}%; {made.batches.skipped} '
-    'training sentences longer than a row were left out',
+    f'words each; padding {100 * padding:.1f}%; longer than a row and left '
+    f'out: {made.batches.skipped} training sentences, '
+    f'{made.validation.skipped} of the validation loss',
     flush=True,
   )
   return made
@@ -105,7 +106,8 @@ def run(
   Args:
     settings: of the run.
     learning: what `task` returned for these settings.
-    out: directory for the record, parameters, vocabulary and events.
+    out: directory for the record, parameters, vocabulary and events; those of
+      an earlier run are removed.
     experiment: the record's field.
     scale: the record's field.
     name: the record's field `run`.
@@ -113,8 +115,8 @@ def run(
   Returns:
     (record, translations of every test set).
   """
-  config = dataclasses.asdict(settings) | {'corpus': learning.corpus.name}
-  device = f'{jax.devices()[0].device_kind} x{os.cpu_count()} threads'
+  devices = jax.devices()
+  device = f'{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores'
   origin = results.provenance(settings.seed, 'virtual', device)
   began = time.monotonic()
   words = learning.words_per_epoch / learning.batches.first_epoch
@@ -124,7 +126,14 @@ def run(
   schedule = optimizer.inverse_sqrt(
     settings.learning_rate, settings.warmup_updates, settings.decay_after
   )
+  config = dataclasses.asdict(settings) | {
+    'corpus': learning.corpus.name,
+    'shape': settings.shape._asdict(),
+    'clock': dataclasses.asdict(time_of),
+  }
   out.mkdir(parents=True, exist_ok=True)
+  for old in ['params.npz', 'record.json', *map(str, out.glob('events.out*'))]:
+    (out / Path(old).name).unlink(missing_ok=True)
   learning.model.vocabulary.save(out / 'vocabulary.model')
   outcome = train_lib.train(
     learning,

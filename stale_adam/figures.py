@@ -4,10 +4,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use('Agg')  # No screen is needed.
-import matplotlib.pyplot as plt  # noqa: E402
+from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers, and a marker each
 # for those who print in black and white.
@@ -50,7 +47,8 @@ def curves(
     y_label: with its unit.
     title: what the figure shows.
   """
-  figure, axes = plt.subplots(figsize=(7.5, 4.5), layout='constrained')
+  figure = Figure(figsize=(7.5, 4.5), layout='constrained')
+  axes = figure.subplots()
   for i, (label, (x, y)) in enumerate(lines.items()):
     colour, marker = _COLOURS[i % 6], _MARKERS[i % 6]
     axes.plot(x, y, color=colour, marker=marker, markersize=4, label=label)
@@ -63,4 +61,3 @@ def curves(
     axes.legend(loc='best', frameon=False)
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=150)
-  plt.close(figure)

@@ -43,25 +43,30 @@ def inverse_sqrt(
     peak: the largest rate, reached at u = warmup_updates.
     warmup_updates: length of the warm-up; 0 for none.
     decay_after: the update from which the rate decays; by default it is
-      warmup_updates, as for the paper's Transformer. Its RNN has no warm-up
-      and the same decay: warmup_updates=0, decay_after=16000.
+      warmup_updates, as for the paper's Transformer; that is the first update
+      if there is no warm-up. The paper's RNN has no warm-up and the same
+      decay: warmup_updates=0, decay_after=16000.
 
   Returns:
     A schedule from the number of updates already applied, u - 1.
 
   Raises:
-    ValueError: if warmup_updates or decay_after is negative.
+    ValueError: if warmup_updates is negative or decay_after is below it: the
+      rate would never reach its peak.
 
   Source: the paper's section 4.1; Vaswani et al. (2017), equation 3. The
     authors' code gives the first update a rate of 0; ours does not lose it.
   """
   decay_after = warmup_updates if decay_after is None else decay_after
-  for name, value in [
-    ('warmup_updates', warmup_updates),
-    ('decay_after', decay_after),
-  ]:
-    if value < 0:
-      raise ValueError(f'{name}={value} counts updates: use 0 or more')
+  if warmup_updates < 0:
+    raise ValueError(
+      f'warmup_updates={warmup_updates} counts updates: use 0 or more'
+    )
+  if decay_after < warmup_updates:
+    raise ValueError(
+      f'decay_after={decay_after} comes before the warm-up ends: use '
+      f'{warmup_updates} or more'
+    )
 
   def schedule(count):
     update = count + 1.0

@@ -9,6 +9,7 @@ import platform
 import shlex
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -97,7 +98,7 @@ def whole(path: str | os.PathLike) -> Iterator[Path]:
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
-  partial = path.with_suffix(f'.{os.getpid()}.partial')
+  partial = path.with_suffix(f'.{uuid.uuid4().hex}.partial')
   try:
     yield partial
     os.replace(partial, path)
@@ -117,10 +118,13 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
 
 def provenance(seed: int, pool: str, device: str) -> dict[str, Any]:
   """Where a result comes from; `seconds` is to be set when it is there."""
+  # Installed elsewhere, the files may lie in somebody else's repository.
+  ours = _git('rev-parse', '--show-toplevel') == str(Path(__file__).parents[1])
+  changed = _git('status', '--porcelain', '--untracked-files=no')
   now = datetime.datetime.now(datetime.UTC)
   return {
-    'commit': _git('rev-parse', 'HEAD'),
-    'dirty': bool(_git('status', '--porcelain', '--untracked-files=no')),
+    'commit': _git('rev-parse', 'HEAD') if ours else None,
+    'dirty': bool(changed) if ours else None,
     'command': shlex.join(getattr(sys, 'orig_argv', sys.argv)[1:]),
     'seed': seed,
     'versions': {p: metadata.version(p) for p in _PACKAGES}
@@ -133,12 +137,11 @@ def provenance(seed: int, pool: str, device: str) -> dict[str, Any]:
 
 
 def _git(*arguments: str) -> str | None:
-  run = subprocess.run(
-    ['git', '-C', str(Path(__file__).parent), *arguments],
-    capture_output=True,
-    text=True,
-    check=False,
-  )
+  command = ['git', '-C', str(Path(__file__).parent), *arguments]
+  try:
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+  except OSError:  # There is no git.
+    return None
   return run.stdout.strip() if run.returncode == 0 else None
 
 

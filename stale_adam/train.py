@@ -154,7 +154,7 @@ class _Run:
 
   def points(self, arrivals: Iterator) -> Iterator[tuple[dict, Params]]:
     """Yields each validation's point of the curve and its parameters."""
-    due = self.budget.validate_every
+    every = due = self.budget.validate_every
     began = time.monotonic()
     for push, state in arrivals:
       words = sum(self.task.target_words(i) for i in push.ids)
@@ -165,10 +165,11 @@ class _Run:
       self.bar.update(words)
       if self.words < min(due, self.total):
         continue
-      due += self.budget.validate_every
+      due = (self.words // every + 1) * every
+      jax.block_until_ready(state.params)
       self.seconds += time.monotonic() - began
       yield self._validate(push, state), state.params
-      if self.words >= self.total or self._stale():
+      if self.words >= self.total or self._exhausted():
         return
       began = time.monotonic()
 
@@ -193,7 +194,7 @@ class _Run:
     )
     return point
 
-  def _stale(self) -> bool:
+  def _exhausted(self) -> bool:
     """Whether the last `patience` validations brought no lower loss."""
     losses = [p['validation_loss'] for p in self.curve]
     finite = [loss if np.isfinite(loss) else np.inf for loss in losses]

@@ -139,7 +139,7 @@ def test_a_draw_is_a_pure_function_of_seed_number_and_speed():
     [[timing.compute(w, i) for i in range(50)] for w in range(5)],
     np.outer([1, 1 / 2, 2, 1, 1 / 2], draws),  # Speeds cycle.
   )
-  equal = sa.Clock(3.0, spread=0.5, speeds=(4.0,))
+  equal = sa.Clock(3.0, speeds=(4.0,))
   assert {equal.compute(w, i) for w in range(3) for i in range(9)} == {0.75}
 
 
@@ -151,9 +151,9 @@ def test_nothing_takes_no_time():
 
 
 def test_a_worker_twice_as_fast_pushes_twice_as_often(linear, served):
-  for distribution in ('equal', 'gamma'):
+  for distribution, spread in [('equal', 0.0), ('gamma', 0.3)]:
     timing = sa.Clock(
-      distribution=distribution, spread=0.3, speeds=(1.0, 2.0, 1.0)
+      distribution=distribution, spread=spread, speeds=(1.0, 2.0, 1.0)
     )
     pool = sa.pools.Virtual(timing, threads=1)
     pushes, _ = served(linear, SGD, sa.Communication(3), pool, 800)
@@ -246,3 +246,8 @@ def test_errors_name_the_setting_and_what_is_allowed(setting):
   (name,) = setting
   with pytest.raises(ValueError, match=f'{name}=.*: use '):
     sa.Clock(**setting)
+
+
+def test_equal_workers_have_no_spread():
+  with pytest.raises(ValueError, match="spread=0.3 .*'gamma'"):
+    sa.Clock(spread=0.3)

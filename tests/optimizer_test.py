@@ -111,7 +111,7 @@ def formula(peak, warmup, decay_after, update):
 
 @pytest.mark.parametrize(
   'warmup, decay_after, effective',
-  [(16, None, 16), (1, None, 1), (0, 25, 25), (10, 40, 40), (40, 10, 10)],
+  [(16, None, 16), (1, None, 1), (0, 25, 25), (10, 40, 40), (40, 50, 50)],
 )
 def test_inverse_sqrt_is_its_formula(warmup, decay_after, effective):
   schedule = sa.inverse_sqrt(3e-4, warmup, decay_after)
@@ -129,7 +129,7 @@ def test_inverse_sqrt_at_the_corners():
   assert math.isclose(at(64000), 1.5e-4, rel_tol=1e-6)
   no_warmup = sa.inverse_sqrt(6e-4, 0, decay_after=16000)
   assert float(no_warmup(0)) == float(no_warmup(15999)) == np.float32(6e-4)
-  for argument in ({'warmup_updates': -1}, {'decay_after': -2}):
+  for argument in ({'warmup_updates': -1}, {'warmup_updates': -2}):
     (name, value) = (*argument.items(),)[0]
     with pytest.raises(ValueError, match=f'{name}={value}.*use 0 or more'):
       sa.inverse_sqrt(**{'peak': 1.0, 'warmup_updates': 4, **argument})
@@ -191,3 +191,8 @@ def test_round_robin_is_delayed_gradient_descent(
   for state, params in zip(states, expected, strict=True):
     assert reference.distance(state.params, params) < 1e-5
   assert [p.staleness for p in pushes] == [min(i, staleness) for i in range(60)]
+
+
+def test_the_rate_reaches_its_peak_or_is_refused():
+  with pytest.raises(ValueError, match='decay_after=400 .*use 1000 or more'):
+    sa.inverse_sqrt(1.0, 1000, 400)

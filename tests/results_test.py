@@ -165,3 +165,10 @@ def test_seconds_to_bleu(record, target, seconds):
 def test_no_bleu_is_no_bleu(record):
   record['curve'][0]['bleu'] = None  # As `write` leaves what is not finite.
   assert results.seconds_to_bleu(record, 12.5) == 5.0
+
+
+def test_provenance_without_git(monkeypatch):
+  """Without git, or outside a repository of ours, a run is not lost for it."""
+  monkeypatch.setenv('PATH', '')
+  found = results.provenance(0, 'virtual', 'cpu')
+  assert found['commit'] is None and found['dirty'] is None

@@ -208,3 +208,16 @@ def test_what_a_worker_raises_surfaces_at_its_arrival(linear, threads):
       seen.extend(push.ids)
       assert len(seen) < 20, 'the error was swallowed'
   assert seen == [*range(7)]
+
+
+def test_a_pool_serves_one_run(linear):
+  with sa.pools.Virtual(threads=1) as pool:
+    next(sa.serve(linear, sa.adam(1e-3), sa.Communication(2), pool))
+    with pytest.raises(ValueError, match='worker 0 is busy.*make a new one'):
+      next(sa.serve(linear, sa.adam(1e-3), sa.Communication(2), pool))
+
+
+@pytest.mark.parametrize('value', ['no', 1, None])
+def test_synchronous_is_true_or_false(value):
+  with pytest.raises(ValueError, match='synchronous=.*True or False'):
+    sa.Communication(2, synchronous=value)

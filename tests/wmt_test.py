@@ -156,7 +156,7 @@ def test_wmt_says_how_to_prepare_and_what_pairs_there_are(
 ):
   with pytest.raises(FileNotFoundError) as raised:
     corpus.wmt('en-de', tmp_path)
-  for words in ('wmt17_translate/de-en', 'prepare_wmt', 'stale_adam[wmt]'):
+  for words in ('wmt17_translate/de-en', 'prepare_wmt', "-e '.[wmt]'"):
     assert words in str(raised.value)
   for read in (corpus.wmt, wmt.prepare):
     with pytest.raises(ValueError, match="'en-fr'.*en-de, en-fi and en-ru"):
@@ -193,5 +193,5 @@ runpy.run_module('experiments.prepare_wmt', run_name='__main__')
     [sys.executable, '-c', program], capture_output=True, text=True, cwd=ROOT
   )
   assert done.returncode == 1
-  assert "pip install 'stale_adam[wmt]'" in done.stdout + done.stderr
+  assert "pip install -e '.[wmt]'" in done.stdout + done.stderr
   assert not list(tmp_path.iterdir())

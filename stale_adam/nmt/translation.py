@@ -104,6 +104,7 @@ class Model:
       sentences: source sentences.
       beam: hypotheses a sentence; 1 is greedy.
     """
+    params = jax.device_put(params)  # Once, not for every group.
     ids = self.vocabulary.encode(sentences)
     # Nothing translates to nothing, whatever the model would say.
     buckets = collections.defaultdict(list)
@@ -154,6 +155,7 @@ class Translation:
   Attributes:
     problem: `loss` is the mean over the target words of a batch.
     batches: the training batches.
+    validation: the validation batches.
   """
 
   def __init__(
@@ -168,7 +170,7 @@ class Translation:
     self.model, self.corpus = model, corpus
     self.validation_beam = validation_beam
     self.batches = self._batches(corpus.train, shape, seed)
-    self._validation = self._batches(corpus.validation, shape, 0)
+    self.validation = self._batches(corpus.validation, shape, 0)
 
     def loss(params, batch, key):
       total, words = model.losses(params, batch, key, smoothing)
@@ -200,11 +202,9 @@ class Translation:
   def validation_loss(self, params: Params) -> float:
     """Mean cross-entropy over the validation target words, not smoothed."""
     sums = np.zeros(2)
-    number = 0
-    while self._validation.epoch(number) == 0:
-      batch = self._validation.batch(number)
+    for number in range(self.validation.first_epoch):
+      batch = self.validation.batch(number)
       sums += np.array([float(x) for x in self._losses(params, batch)])
-      number += 1
     return float(sums[0] / sums[1])
 
   @functools.cached_property

@@ -87,7 +87,7 @@ def prepare(pair: str, data_dir: str | os.PathLike) -> None:
   if importlib.util.find_spec('tensorflow') is None:
     raise ImportError(
       'TensorFlow is not installed, and tensorflow-datasets unpacks downloads '
-      "with it; install the extra: pip install 'stale_adam[wmt]'"
+      "with it; install the extra: pip install -e '.[wmt]'"
     )
   import tensorflow_datasets as tfds
   from tensorflow_datasets import translate  # Makes the builders known.
@@ -125,7 +125,7 @@ def prepared(pair: str, data_dir: str | os.PathLike) -> Any:
   path = Path(data_dir).expanduser() / recipe(pair).dataset
   if not (path / 'dataset_info.json').is_file():
     raise FileNotFoundError(
-      f"no prepared data in {path}; install 'stale_adam[wmt]' and run once: "
+      f"no prepared data in {path}; pip install -e '.[wmt]' and run once: "
       f'python -m experiments.prepare_wmt --pair={pair} --data_dir={data_dir}'
     )
   import tensorflow_datasets as tfds  # Slow, and only needed here.

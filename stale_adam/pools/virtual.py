@@ -35,7 +35,8 @@ class Virtual:
   Args:
     clock: how long everything takes; equal workers that take one second a
       batch by default.
-    threads: gradients computed at a time; one a processor by default.
+    threads: gradients computed at a time; one a processor by default. Use it
+      in a `with` statement, or `close` it, to end them.
   """
 
   def __init__(
@@ -50,8 +51,17 @@ class Virtual:
     self._executor = concurrent.futures.ThreadPoolExecutor(self._threads)
 
   def send(self, worker: int, work: Work) -> None:
-    """Hands a worker its work, at the server's present."""
-    # The server was busy with the updates since the last answer.
+    """Hands a worker its work, at the server's present.
+
+    Raises:
+      ValueError: if the worker has work already: the pool served another run.
+    """
+    if any(flight.worker == worker for flight in self._flights):
+      raise ValueError(
+        f'worker {worker} is busy with another run: a pool serves one run, '
+        'make a new one'
+      )
+    # The server was busy with the updates since the last reply.
     updates = work.version - self._version
     self.seconds += updates * self.clock.update_seconds
     self._version = work.version
@@ -81,6 +91,12 @@ class Virtual:
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""
     self._executor.shutdown(wait=True, cancel_futures=True)
+
+  def __enter__(self) -> 'Virtual':
+    return self
+
+  def __exit__(self, *_) -> None:
+    self.close()
 
 
 def _compute(work: Work):

@@ -215,20 +215,7 @@ def _accumulate(accumulator, gradient):
   return jax.tree.map(jnp.add, accumulator, gradient)
 
 
-# On a CPU: one matrix after another, while it is in the cache, and in the
-# widest registers there are.
-_COMPILER = {
-  'xla_cpu_enable_concurrency_optimized_scheduler': False,
-  'xla_cpu_prefer_vector_width': 512,
-}
-
-
-@functools.partial(
-  jax.jit,
-  static_argnums=0,
-  donate_argnums=(1, 2),
-  compiler_options=_COMPILER,
-)
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def _update(optimizer, optimizer_state, gradient, accumulator, params):
   """One update in place: the hot path.
 

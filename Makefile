@@ -26,8 +26,8 @@ format: .venv/installed
 	make PYTHON=python3.11" % sys.version_info[:2])'
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade -c constraints.txt pip
-	$(BIN)/python -m pip install --quiet -c constraints.txt \
-	  --config-settings editable_mode=compat -e '.[test]'
+	PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet \
+	  -c constraints.txt -e '.[test]'
 	touch $@
 
 clean:

@@ -9,7 +9,7 @@ result record (record.json), the best parameters (params.npz) with their
 vocabulary, which experiments.translate reads, and TensorBoard events.
 
 `tiny` needs no files and takes one to three minutes on two processor cores;
-`small` reads text files and takes about twelve; `paper` reads WMT, prepared
+`small` reads text files and takes about nine; `paper` reads WMT, prepared
 once by TensorFlow Datasets, and wants an accelerator.
 """
 

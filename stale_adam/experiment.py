@@ -93,6 +93,16 @@ def task(
   return made
 
 
+def virtual_clock(
+  settings: Settings, learning: translation.Translation
+) -> clock.Clock:
+  """The paper's cluster: four workers, timed for batches of this size."""
+  words = learning.words_per_epoch / learning.batches.first_epoch
+  plain, local, synchronous = settings.words_per_second
+  fitted = clock.fit(plain, local, 4, synchronous, 4, target_words=words)
+  return dataclasses.replace(fitted, seed=settings.seed)
+
+
 def run(
   settings: Settings,
   learning: translation.Translation,
@@ -119,10 +129,7 @@ def run(
   device = f'{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores'
   origin = results.provenance(settings.seed, 'virtual', device)
   began = time.monotonic()
-  words = learning.words_per_epoch / learning.batches.first_epoch
-  plain, local, synchronous = settings.words_per_second
-  time_of = clock.fit(plain, local, 4, synchronous, 4, target_words=words)
-  time_of = dataclasses.replace(time_of, seed=settings.seed)
+  time_of = virtual_clock(settings, learning)
   schedule = optimizer.inverse_sqrt(
     settings.learning_rate, settings.warmup_updates, settings.decay_after
   )

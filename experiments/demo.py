@@ -9,8 +9,9 @@ what came of each and draws the three curves over virtual time.
 
 Claim: staleness ruins asynchronous training; summing four gradients before
 each update repairs it, and is sooner done than waiting for every worker
-(Aji & Heafield 2019, Table 3). At this scale the first two show; whether it is
-sooner done depends on the learning rate (results/README.md).
+(Aji & Heafield 2019, Table 3). At this scale the first two show at a rate that
+is good for the synchronous run; whether it is sooner done depends on the rate
+(results/README.md).
 """
 
 from pathlib import Path

@@ -222,7 +222,7 @@ def _update(optimizer, optimizer_state, gradient, accumulator, params):
   XLA pairs donated arguments with results of the same shape in order. With the
   results in the order of the donated arguments each moment is overwritten
   where it lies, and the new parameters take the gradient's memory, which has
-  just been read. In any other order every buffer is copied.
+  just been read. In the usual order, parameters first, XLA copies instead.
   """
   if accumulator is not None:
     gradient = jax.tree.map(jnp.add, accumulator, gradient)
@@ -239,10 +239,10 @@ def serve(
 ) -> Iterator[tuple[Push, State]]:
   """Runs the server for ever: receives, pushes, and replies to the pushers.
 
-  An asynchronous worker gets at once the snapshot after any update
-  that its push triggered. Synchronous workers wait for the update that uses
-  all their pushes, and are then replied to in the order of worker id. Batch ids
-  are handed out in the order of the replies.
+  An asynchronous worker gets at once the snapshot after any update that its
+  push triggered. Synchronous workers wait for the update that uses all their
+  pushes, and are then replied to in the order of worker id. Batch ids are
+  handed out in the order of the replies.
 
   Args:
     problem: what is minimised.

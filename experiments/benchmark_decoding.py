@@ -14,7 +14,8 @@ import jax
 from absl import flags
 
 from experiments import scales
-from stale_adam import experiment, server
+from stale_adam import experiment
+from stale_adam.communication import Communication
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in experiments.train.')
 PAIR = flags.DEFINE_string('pair', 'en-de', 'Source-target.')
@@ -32,7 +33,7 @@ def main(_):
   if MODEL.value:
     model, params = experiment.load(MODEL.value)
   else:
-    settings = scales.settings('small', 'transformer', server.Communication(4))
+    settings = scales.settings('small', 'transformer', Communication(4))
     model = experiment.task(settings, text).model
     params = model.init(jax.random.key(0))
   for name in ('with compilation', 'compiled'):

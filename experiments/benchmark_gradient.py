@@ -18,7 +18,8 @@ import numpy as np
 from absl import flags
 
 from experiments import scales
-from stale_adam import experiment, server
+from stale_adam import experiment
+from stale_adam.communication import Communication
 from stale_adam.nmt import layers
 from stale_adam.nmt.vocabulary import BOS
 
@@ -42,7 +43,7 @@ def without_softmax(model, params, batch, key):
 
 
 def main(_):
-  settings = scales.settings('small', MODEL.value, server.Communication(1))
+  settings = scales.settings('small', MODEL.value, Communication(1))
   scale = 'small' if DATA_DIR.value else 'tiny'
   task = experiment.task(
     settings, scales.load(scale, PAIR.value, DATA_DIR.value)

@@ -23,7 +23,8 @@ import numpy as np
 from absl import app, flags
 
 from experiments import scales
-from stale_adam import experiment, server
+from stale_adam import experiment
+from stale_adam.communication import Communication
 
 DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in experiments.train.')
 PAIR = flags.DEFINE_string('pair', 'en-de', 'Source-target.')
@@ -37,7 +38,7 @@ SIDE = flags.DEFINE_enum(
 
 def learning():
   """The settings and the task that both sides share."""
-  settings = scales.settings('small', 'transformer', server.Communication(4))
+  settings = scales.settings('small', 'transformer', Communication(4))
   text = scales.load(
     'small' if DATA_DIR.value else 'tiny', PAIR.value, DATA_DIR.value
   )

@@ -19,7 +19,8 @@ from pathlib import Path
 from absl import flags
 
 from experiments import scales
-from stale_adam import experiment, figures, results, server
+from stale_adam import experiment, figures, results
+from stale_adam.communication import Communication
 
 OUT = flags.DEFINE_string('out', 'runs/demo', 'Directory for what it leaves.')
 SEED = flags.DEFINE_integer(
@@ -30,9 +31,9 @@ LEARNING_RATE = flags.DEFINE_float(
 )
 
 RUNS = {
-  'synchronous': server.Communication(4, synchronous=True),
-  'asynchronous': server.Communication(4),
-  'asynchronous + 4x global': server.Communication(4, global_accumulation=4),
+  'synchronous': Communication(4, synchronous=True),
+  'asynchronous': Communication(4),
+  'asynchronous + 4x global': Communication(4, global_accumulation=4),
 }
 
 

@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from experiments import paper
-from stale_adam import experiment, server
+from stale_adam import experiment
+from stale_adam.communication import Communication
 from stale_adam.nmt import batches, corpus
 from stale_adam.train import Budget
 
@@ -113,7 +114,7 @@ SCALES = {
 def settings(
   scale: str,
   model: str,
-  communication: server.Communication,
+  communication: Communication,
   seed: int = 0,
   **changes: Any,
 ) -> experiment.Settings:

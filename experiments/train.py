@@ -6,7 +6,17 @@
 
 Prints what was read, a progress bar, and the scores; leaves in --out the
 result record (record.json), the best parameters (params.npz) with their
-vocabulary, which experiments.translate reads, and TensorBoard events.
+vocabulary, which experiments.translate reads, the order of arrivals with all
+times (trace.npz), which experiments.timeline draws, and TensorBoard events.
+
+--pool=threads trains on real host threads, one for each device, by the real
+clock. Any run can be had again, in its very order of arrivals:
+
+  python -m experiments.train --replay=runs/en-de/trace.npz
+
+repeats it under the flags it was made with, to the same parameters; with
+--counterfactual and further flags, what the same order would have led to under
+another learning rate, accumulation or seed.
 
 `tiny` needs no files and takes one to three minutes on two processor cores;
 `small` reads text files and takes about nine; `paper` reads WMT, prepared
@@ -17,10 +27,13 @@ import dataclasses
 import sys
 from pathlib import Path
 
+import jax
 from absl import flags
 
 from experiments import scales
-from stale_adam import experiment, server
+from stale_adam import experiment, measure, pools
+from stale_adam.communication import Communication
+from stale_adam.trace import Trace
 
 SCALE = flags.DEFINE_enum(
   'scale', 'tiny', list(scales.SCALES), 'Size of model, data and run.'
@@ -67,6 +80,42 @@ EPOCHS = flags.DEFINE_float(
 SEED = flags.DEFINE_integer(
   'seed', 0, 'Of parameters, dropout, order and clock.', 0
 )
+START_ON_ZERO = flags.DEFINE_bool(
+  'start_on_zero',
+  False,
+  'Run the optimizer once on a zero gradient before the first update, as the '
+  "paper's own code does when asynchronous.",
+)
+TICKS = flags.DEFINE_integer(
+  'ticks_per_update',
+  1,
+  'Counts of the learning rate schedule an update; the local accumulation, as '
+  "in the paper's own code.",
+  1,
+)
+POOL = flags.DEFINE_enum(
+  'pool',
+  'virtual',
+  ['virtual', 'threads'],
+  'Where the workers run: on a virtual clock, or on host threads.',
+)
+MEASURE = flags.DEFINE_bool(
+  'measure',
+  False,
+  'Measure each push: distance of its snapshot, cosine to the last update, '
+  "Adam's noise by layer; into the trace and the events. It costs.",
+)
+REPLAY = flags.DEFINE_string(
+  'replay',
+  None,
+  'A trace.npz whose order of arrivals to repeat. Flags that are not given are '
+  'those that it was recorded with.',
+)
+COUNTERFACTUAL = flags.DEFINE_bool(
+  'counterfactual',
+  False,
+  'Let flags differ from those that the trace was recorded with.',
+)
 OUT = flags.DEFINE_string(
   'out',
   None,
@@ -74,7 +123,14 @@ OUT = flags.DEFINE_string(
 )
 
 
-def run_name(communication: server.Communication) -> str:
+# What decides a run's numbers: kept in its trace.
+RECORDED = (
+  *(SCALE, DATA_DIR, PAIR, MODEL, COMMUNICATION, WORKERS, LOCAL, GLOBAL),
+  *(PULL_EVERY, LEARNING_RATE, WARMUP, EPOCHS, SEED, START_ON_ZERO, TICKS),
+)
+
+
+def run_name(communication: Communication) -> str:
   """A readable id: transformer-en-de-asynchronous-4-local1-global4-seed0."""
   kind = 'synchronous' if communication.synchronous else 'asynchronous'
   parts = [MODEL.value, PAIR.value, kind, str(communication.workers)]
@@ -85,39 +141,87 @@ def run_name(communication: server.Communication) -> str:
   for flag in (LEARNING_RATE, WARMUP, EPOCHS):
     if flag.value is not None:
       parts.append(f'{flag.name}{flag.value:g}')
+  if START_ON_ZERO.value:
+    parts.append('start_on_zero')
+  if TICKS.value > 1:
+    parts.append(f'ticks{TICKS.value}')
+  if POOL.value != 'virtual':
+    parts.append(POOL.value)
+  if REPLAY.value:
+    parts.append('counterfactual' if COUNTERFACTUAL.value else 'replay')
   return '-'.join([*parts, f'seed{SEED.value}'])
 
 
-def main(_):
+def recall(trace: Trace) -> None:
+  """Gives every flag that the command line leaves open its recorded value."""
+  for name, value in trace.about.get('flags', {}).items():
+    if flags.FLAGS[name].using_default_value:
+      flags.FLAGS[name].value = value
+
+
+def settings() -> experiment.Settings:
+  """What the flags say."""
   budget = scales.SCALES[SCALE.value].budget
+  if EPOCHS.value is not None:
+    budget = dataclasses.replace(budget, epochs=EPOCHS.value)
+  communication = Communication(
+    WORKERS.value,
+    LOCAL.value,
+    GLOBAL.value,
+    COMMUNICATION.value == 'synchronous',
+    PULL_EVERY.value,
+  )
+  return scales.settings(
+    SCALE.value,
+    MODEL.value,
+    communication,
+    SEED.value,
+    learning_rate=LEARNING_RATE.value,
+    warmup_updates=WARMUP.value,
+    budget=budget,
+    start_on_zero=START_ON_ZERO.value,
+    ticks_per_update=TICKS.value,
+  )
+
+
+def pool(trace: Trace | None) -> pools.Virtual | pools.Threads | None:
+  """Where the workers run; None for the virtual clock of the settings."""
+  if trace is not None:
+    return pools.Virtual(trace)
+  return pools.Threads() if POOL.value == 'threads' else None
+
+
+def main(_):
+  if POOL.value == 'threads':  # A CPU is one device unless told otherwise.
+    jax.config.update('jax_num_cpu_devices', WORKERS.value)
+  trace = None
   try:
-    if EPOCHS.value is not None:
-      budget = dataclasses.replace(budget, epochs=EPOCHS.value)
-    communication = server.Communication(
-      WORKERS.value,
-      LOCAL.value,
-      GLOBAL.value,
-      COMMUNICATION.value == 'synchronous',
-      PULL_EVERY.value,
-    )
-    settings = scales.settings(
-      SCALE.value,
-      MODEL.value,
-      communication,
-      SEED.value,
-      learning_rate=LEARNING_RATE.value,
-      warmup_updates=WARMUP.value,
-      budget=budget,
-    )
+    if REPLAY.value is not None:
+      trace = Trace.load(REPLAY.value)
+      recall(trace)
+    elif COUNTERFACTUAL.value:
+      sys.exit('--counterfactual replays another run: name it by --replay')
+    chosen = settings()
     text = scales.load(SCALE.value, PAIR.value, DATA_DIR.value)
-    learning = experiment.task(settings, text)
-    name = run_name(communication)
+    learning = experiment.task(chosen, text)
+    about = {'flags': {f.name: f.value for f in RECORDED}}
+    if trace is not None and not COUNTERFACTUAL.value:
+      trace.check(experiment.about(chosen, learning) | about)
+    name = run_name(chosen.communication)
     out = Path(OUT.value or Path('runs') / SCALE.value / name)
     out.mkdir(parents=True, exist_ok=True)
   except (ValueError, OSError) as error:
     sys.exit(str(error))
   record, _ = experiment.run(
-    settings, learning, out, 'train', SCALE.value, name
+    chosen,
+    learning,
+    out,
+    'train',
+    SCALE.value,
+    name,
+    pool(trace),
+    measure.Measure() if MEASURE.value else None,
+    about,
   )
   speed = record['words_per_second']
   print(f'best validation BLEU {record["best_bleu"]:.2f}')
@@ -125,9 +229,15 @@ def main(_):
     print(f'{test} BLEU {score:.2f} ({record["sacrebleu_signature"]})')
   print(
     f'mean staleness {record["mean_staleness"]:.2f}; target words a second: '
-    f'{speed["virtual"]:.0f} virtual, {speed["measured"]:.0f} measured'
+    f"{speed['virtual']:.0f} by the pool's clock, {speed['measured']:.0f} "
+    'measured'
   )
-  print(f'record, parameters and events: {out}')
+  if busy := record['busy_share']:
+    print(
+      f'busy: workers {100 * busy["workers"]:.0f}% of their time, the server '
+      f'{100 * busy["server"]:.0f}%'
+    )
+  print(f'record, parameters, trace and events: {out}')
 
 
 if __name__ == '__main__':

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from absl import app
 
 from stale_adam import (
@@ -19,10 +20,12 @@ from stale_adam import (
   optimizer,
   pools,
   results,
-  server,
   trace,
+  transforms,
 )
+from stale_adam import measure as measure_lib
 from stale_adam import train as train_lib
+from stale_adam.communication import Communication
 from stale_adam.nmt import batches, translation
 from stale_adam.nmt import corpus as corpus_lib
 from stale_adam.nmt import vocabulary as vocabulary_lib
@@ -48,6 +51,9 @@ class Settings:
     beam: of the test's translations.
     validation_beam: of the validation's.
     smoothing: of the labels.
+    start_on_zero: run the optimizer once on a zero gradient first, and
+    ticks_per_update: let the schedule count so many for every update: what the
+      paper's own code does when asynchronous, the latter with L.
     seed: of everything random.
   """
 
@@ -55,7 +61,7 @@ class Settings:
   sizes: Mapping[str, Any]
   vocabulary: int
   shape: batches.Shape
-  communication: server.Communication
+  communication: Communication
   learning_rate: float
   warmup_updates: int
   decay_after: int
@@ -64,7 +70,17 @@ class Settings:
   beam: int = 4
   validation_beam: int = 1
   smoothing: float = 0.1
+  start_on_zero: bool = False
+  ticks_per_update: int = 1
   seed: int = 0
+
+  def optimizer(self) -> optax.GradientTransformation:
+    """Adam as the paper has it, with these rates."""
+    schedule = optimizer.inverse_sqrt(
+      self.learning_rate, self.warmup_updates, self.decay_after
+    )
+    made = optimizer.adam(optimizer.ticking(schedule, self.ticks_per_update))
+    return transforms.start_on_zero(made) if self.start_on_zero else made
 
 
 def task(
@@ -103,6 +119,27 @@ def virtual_clock(
   return dataclasses.replace(fitted, seed=settings.seed)
 
 
+def config(
+  settings: Settings, learning: translation.Translation
+) -> dict[str, Any]:
+  """All that decides a run's numbers, as the record and the trace keep it."""
+  return dataclasses.asdict(settings) | {
+    'corpus': learning.corpus.name,
+    'words_per_epoch': learning.words_per_epoch,
+    'shape': settings.shape._asdict(),
+    'clock': dataclasses.asdict(virtual_clock(settings, learning)),
+  }
+
+
+def about(
+  settings: Settings, learning: translation.Translation
+) -> dict[str, Any]:
+  """What a trace says of its run: communication, seed, and all the rest."""
+  problem = config(settings, learning)
+  communication, seed = problem.pop('communication'), problem.pop('seed')
+  return {'communication': communication, 'seed': seed, 'problem': problem}
+
+
 def run(
   settings: Settings,
   learning: translation.Translation,
@@ -110,67 +147,77 @@ def run(
   experiment: str,
   scale: str,
   name: str,
+  pool: Any = None,
+  measure: measure_lib.Measure | None = None,
+  more: Mapping[str, Any] | None = None,
 ) -> tuple[dict[str, Any], dict[str, list[str]]]:
   """Trains, tests the best parameters, and writes `out/record.json`.
 
   Args:
     settings: of the run.
     learning: what `task` returned for these settings.
-    out: directory for the record, parameters, vocabulary and events; those of
-      an earlier run are removed.
+    out: directory for the record, parameters, vocabulary, trace and events;
+      those of an earlier run are removed.
     experiment: the record's field.
     scale: the record's field.
     name: the record's field `run`.
+    pool: where the workers run; the paper's cluster on a virtual clock if None.
+    measure: as of `serve`.
+    more: to keep in the trace.
 
   Returns:
     (record, translations of every test set).
   """
+  pool = pool or pools.Virtual(virtual_clock(settings, learning))
   devices = jax.devices()
   device = f'{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores'
-  origin = results.provenance(settings.seed, 'virtual', device)
+  kind = type(pool).__name__.lower()
+  origin = results.provenance(settings.seed, kind, device)
   began = time.monotonic()
-  time_of = virtual_clock(settings, learning)
-  schedule = optimizer.inverse_sqrt(
-    settings.learning_rate, settings.warmup_updates, settings.decay_after
-  )
-  config = dataclasses.asdict(settings) | {
-    'corpus': learning.corpus.name,
-    'shape': settings.shape._asdict(),
-    'clock': dataclasses.asdict(time_of),
-  }
   out.mkdir(parents=True, exist_ok=True)
-  for old in ['params.npz', 'record.json', *map(str, out.glob('events.out*'))]:
+  left = ['params.npz', 'record.json', 'trace.npz']
+  for old in [*left, *map(str, out.glob('events.out*'))]:
     (out / Path(old).name).unlink(missing_ok=True)
   learning.model.vocabulary.save(out / 'vocabulary.model')
   outcome = train_lib.train(
     learning,
-    optimizer.adam(schedule),
+    settings.optimizer(),
     settings.communication,
-    pools.Virtual(time_of),
+    pool,
     settings.budget,
     settings.seed,
     out,
     {'model': settings.model, 'sizes': dict(settings.sizes)},
     name,
+    measure,
   )
+  arrivals = dataclasses.replace(
+    outcome.trace, about=about(settings, learning) | dict(more or {})
+  )
+  arrivals.save(out / 'trace.npz')
   scores, signature, texts = {}, '', {}
   for test, pairs in learning.corpus.tests.items():
     scores[test], signature, texts[test] = learning.bleu(
       outcome.best_params, pairs, settings.beam
     )
+  busy = None  # A replay has no times of its own.
+  if 'computed' in arrivals.columns:
+    busy = trace.busy_share(arrivals, settings.communication.workers)
+  staleness = arrivals.columns['staleness'].tolist()
   record = {
     'experiment': experiment,
     'scale': scale,
     'run': name,
-    'config': config,
+    'config': config(settings, learning),
     'curve': outcome.curve,
     'best_bleu': outcome.best['bleu'],
     'test_bleu': scores,
     'sacrebleu_signature': signature,
-    'mean_staleness': float(np.mean(outcome.staleness)),
-    'staleness_histogram': trace.staleness_histogram(outcome.staleness),
+    'mean_staleness': float(np.mean(staleness)),
+    'staleness_histogram': trace.staleness_histogram(staleness),
     'words_per_second': outcome.words_per_second(),
-    'trace_sha256': outcome.trace.digest(),
+    'busy_share': busy,
+    'trace_sha256': arrivals.digest(),
     'provenance': origin | {'seconds': time.monotonic() - began},
   }
   results.write(out / 'record.json', record)

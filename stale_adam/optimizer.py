@@ -76,3 +76,31 @@ def inverse_sqrt(
     )
 
   return schedule
+
+
+def ticking(schedule: optax.Schedule, ticks_per_update: int) -> optax.Schedule:
+  """A schedule whose clock runs too fast.
+
+    rate(u) = schedule(u ticks_per_update)
+
+  In the authors' code the clock ticks once per G local batches, but an update
+  uses G L of them under local accumulation: ticks_per_update = L. Ours counts
+  updates.
+
+  Args:
+    schedule: from a count of updates already applied.
+    ticks_per_update: by how much the count that it sees grows per update.
+
+  Returns:
+    A schedule from the number of updates already applied.
+
+  Raises:
+    ValueError: if ticks_per_update is below 1.
+
+  Source: the authors' released code; the paper's text does not say.
+  """
+  if ticks_per_update < 1:
+    raise ValueError(
+      f'ticks_per_update={ticks_per_update}: use 1, a clock of updates, or more'
+    )
+  return lambda count: schedule(count * ticks_per_update)

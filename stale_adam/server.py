@@ -11,11 +11,9 @@ and `serve` in this file. Where the workers run, and in which order they
 arrive, is the pool's business.
 """
 
-import dataclasses
 import functools
 import itertools
-import numbers
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -23,62 +21,8 @@ import jax.numpy as jnp
 import optax
 
 from stale_adam import worker as worker_lib
+from stale_adam.communication import Communication
 from stale_adam.problem import Params, Problem
-
-
-@dataclasses.dataclass(frozen=True)
-class Communication:
-  """How workers and server talk: five numbers.
-
-  Attributes:
-    workers: N, the number of workers.
-    local_accumulation: L, gradients that a worker sums at one snapshot before
-      it pushes.
-    global_accumulation: G, pushes that the server sums before it updates. A
-      synchronous update always uses all N pushes; there 1 (the default) and N
-      mean the same.
-    synchronous: nobody pulls until the update that uses all N pushes is done.
-    pull_every: U, updates between two snapshots given out: artificial
-      staleness.
-
-  Raises:
-    ValueError: if a number is not whole or below 1, or G is neither 1 nor N
-      while synchronous.
-
-  Source: the paper's sections 4.3 (U) and 5.1 (L, G); Table 3.
-  """
-
-  workers: int
-  local_accumulation: int = 1
-  global_accumulation: int = 1
-  synchronous: bool = False
-  pull_every: int = 1
-
-  def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if field.name == 'synchronous':
-        if not isinstance(value, bool):
-          raise ValueError(f'synchronous={value!r}: use True or False')
-        continue
-      if not (isinstance(value, numbers.Integral) and value >= 1):
-        raise ValueError(f'{field.name}={value}: use a whole number, 1 or more')
-    if self.synchronous and self.global_accumulation not in (1, self.workers):
-      raise ValueError(
-        f'global_accumulation={self.global_accumulation}: a synchronous update '
-        f'uses the pushes of all {self.workers} workers; leave it at 1, or use '
-        f'{self.workers}, which means the same'
-      )
-
-  @property
-  def pushes_per_update(self) -> int:
-    """Pushes that one update sums: N if synchronous, else G."""
-    return self.workers if self.synchronous else self.global_accumulation
-
-  @property
-  def batches_per_update(self) -> int:
-    """Batches whose gradients one update sums."""
-    return self.pushes_per_update * self.local_accumulation
 
 
 class Snapshot(NamedTuple):
@@ -88,8 +32,24 @@ class Snapshot(NamedTuple):
   params: Params
 
 
+class Times(NamedTuple):
+  """A push's way, in seconds of the pool's clock.
+
+  Attributes:
+    pulled: the server handed out the work.
+    started: the worker has its snapshot and begins to compute.
+    computed: the gradient is there.
+    arrived: it is at the server, which gets to it at the push's `seconds`.
+  """
+
+  pulled: float
+  started: float
+  computed: float
+  arrived: float
+
+
 class Push(NamedTuple):
-  """A worker's contribution.
+  """A worker's contribution; below `gradient`, what is measured about it.
 
   Attributes:
     worker: who pushed.
@@ -97,9 +57,13 @@ class Push(NamedTuple):
     ids: the L batches it was computed on.
     seconds: when the server got to it, by the pool's clock.
     loss: mean over the L batches, a scalar array.
-    gradient: sum over the L batches; None once the server has used it.
-    staleness: version in force on arrival - pulled_version, in updates; None
-      until the server has measured it.
+    gradient: sum over the L batches. None if the pool has added it to another
+      push of the same update, an all-reduce; and once the server has used it.
+    times: its way, as the pool has seen it.
+    staleness: version in force on arrival - pulled_version, in updates.
+    staleness_pushes: pushes that the server received since the pull.
+    age_seconds: since the arrival that the pull was the reply to.
+    measured: what `measure` returned, by name; None if nobody asked.
   """
 
   worker: int
@@ -108,24 +72,45 @@ class Push(NamedTuple):
   seconds: float
   loss: Any
   gradient: Any
+  times: Times | None = None
   staleness: int | None = None
+  staleness_pushes: int | None = None
+  age_seconds: float | None = None
+  measured: Mapping[str, Any] | None = None
 
 
 class Work(NamedTuple):
   """What the server hands a worker in reply to its push.
 
   Attributes:
-    gradient: `gradient(params, ids) -> (loss, gradient)`.
+    compute: `compute(params, ids) -> (loss, gradient)`.
     snapshot: where to compute it.
     ids: the L batches to compute it on.
     version: updates applied when this was handed out. It exceeds
       snapshot.version only under artificial staleness.
+    together: workers that hold the same snapshot and wait for each other; a
+      pool may add up their gradients before they arrive.
   """
 
-  gradient: worker_lib.Gradient
+  compute: worker_lib.Gradient
   snapshot: Snapshot
   ids: Sequence[int]
   version: int
+  together: int
+
+
+class Handed(NamedTuple):
+  """What the server remembers of the work that a worker has.
+
+  Attributes:
+    snapshot: what was pulled.
+    pushes: received by then.
+    seconds: when the arrival came that this was the reply to.
+  """
+
+  snapshot: Snapshot
+  pushes: int
+  seconds: float
 
 
 class State(NamedTuple):
@@ -147,6 +132,12 @@ class State(NamedTuple):
   published: Snapshot
   pushes: int
   version: int
+
+
+def keys(seed: Any) -> tuple[jax.Array, jax.Array]:
+  """A run's two keys: of the initial parameters, and of all batches."""
+  init_key, batch_key = jax.random.split(jax.random.key(seed))
+  return init_key, batch_key
 
 
 def init(optimizer: optax.GradientTransformation, params: Params) -> State:
@@ -185,7 +176,7 @@ def push(
     state: its optimizer state and accumulator are consumed: their memory is
       that of the result. Parameters are never touched, workers hold them.
     gradient: as the parameters; consumed, too: it becomes the accumulator, or
-      the next parameters.
+      the next parameters. None if it is part of another push of the update.
 
   Returns:
     The state after the push.
@@ -193,15 +184,15 @@ def push(
   Source: the paper's section 5.1, global accumulation.
   """
   pushes = state.pushes + 1
+  accumulator = state.accumulator
+  if gradient is None:
+    gradient, accumulator = accumulator, None
   if pushes % communication.pushes_per_update:
-    accumulator = (
-      gradient
-      if state.accumulator is None
-      else _accumulate(state.accumulator, gradient)
-    )
-    return state._replace(accumulator=accumulator, pushes=pushes)
+    if accumulator is not None:
+      gradient = _accumulate(accumulator, gradient)
+    return state._replace(accumulator=gradient, pushes=pushes)
   optimizer_state, params = _update(
-    optimizer, state.optimizer_state, gradient, state.accumulator, state.params
+    optimizer, state.optimizer_state, gradient, accumulator, state.params
   )
   version = state.version + 1
   published = state.published
@@ -236,8 +227,10 @@ def serve(
   communication: Communication,
   pool: Any,
   seed: int = 0,
+  measure: Callable[..., Mapping[str, Any]] | None = None,
+  device: jax.Device | None = None,
 ) -> Iterator[tuple[Push, State]]:
-  """Runs the server for ever: receives, pushes, and replies to the pushers.
+  """Runs the server: receives, pushes, and replies to the pushers.
 
   An asynchronous worker gets at once the snapshot after any update that its
   push triggered. Synchronous workers wait for the update that uses all their
@@ -248,32 +241,54 @@ def serve(
     problem: what is minimised.
     optimizer: any optax transformation.
     communication: how.
-    pool: `send(worker, work)` and `receive() -> Push`.
+    pool: `send(worker, work)` and `receive() -> Push`, or None when nobody
+      will arrive any more.
     seed: of the initial parameters and of every batch's key.
+    measure: `measure(pulled, last, state, gradient)`, called before every push
+      with the parameters pulled, those before the last update, the state and
+      the gradient; see `measure.Measure`. It costs.
+    device: the server's; jax's default if None.
 
   Yields:
-    (push, state) for every arrival: the push with its staleness, without its
-    gradient, and the state after it. `state.params` may be kept; the rest of
-    the state is consumed by the next arrival.
+    (push, state) for every arrival, for ever or until the pool's order ends:
+    the push with its staleness, without its gradient, and the state after it.
+    `state.params` may be kept; the rest of the state is consumed by the next
+    arrival.
   """
-  init_key, batch_key = jax.random.split(jax.random.key(seed))
-  state = init(optimizer, problem.init(init_key))
-  gradient = worker_lib.gradient(problem, batch_key)
-  numbers = itertools.count()
+  init_key, batch_key = keys(seed)
+  params = jax.device_put(problem.init(init_key), device)
+  state = init(optimizer, params)
+  last = state.params
+  compute = worker_lib.Gradient(problem, batch_key)
+  ids = itertools.count()
+  together = communication.workers if communication.synchronous else 1
+  handed: dict[int, Handed] = {}
 
-  def reply(workers):
+  def reply(workers, seconds):
     for worker in workers:
-      ids = [next(numbers) for _ in range(communication.local_accumulation)]
-      pool.send(worker, Work(gradient, pull(state), ids, state.version))
+      batches = [next(ids) for _ in range(communication.local_accumulation)]
+      work = Work(compute, pull(state), batches, state.version, together)
+      handed[worker] = Handed(work.snapshot, state.pushes, seconds)
+      pool.send(worker, work)
 
-  reply(range(communication.workers))
+  reply(range(communication.workers), 0.0)
   waiting = []
-  while True:
-    arrival = pool.receive()
-    staleness = state.version - arrival.pulled_version
-    state = push(optimizer, communication, state, arrival.gradient)
+  while (arrival := pool.receive()) is not None:
+    pulled, pushes, seconds = handed.pop(arrival.worker)
+    gradient = arrival.gradient
+    arrival = arrival._replace(
+      gradient=None,
+      staleness=state.version - pulled.version,
+      staleness_pushes=state.pushes - pushes,
+      age_seconds=arrival.seconds - seconds,
+      measured=measure and measure(pulled.params, last, state, gradient),
+    )
+    before, state = state, push(optimizer, communication, state, gradient)
+    if measure and state.version > before.version:
+      last = before.params
     waiting.append(arrival.worker)
-    if not communication.synchronous or len(waiting) == communication.workers:
-      reply(sorted(waiting))
+    if len(waiting) == together:
+      reply(sorted(waiting), arrival.seconds)
       waiting = []
-    yield arrival._replace(gradient=None, staleness=staleness), state
+    del gradient, pulled, before  # Their memory is not held while we yield.
+    yield arrival, state

@@ -3,21 +3,99 @@
 import collections
 import dataclasses
 import hashlib
+import json
+import math
+import os
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+_FORMAT = 1
+TIMES = ('pulled', 'started', 'computed', 'arrived')
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class Trace:
   """Who arrived, and when.
 
   Attributes:
     worker: worker of the i-th arrival, int32.
-    seconds: when it arrived, by the pool's clock, float64.
+    seconds: when the server got to it, by the pool's clock, float64.
+    columns: more of one number a push, by name; see `of`.
+    about: what was run, as JSON has it: tuples become lists.
+
+  Raises:
+    ValueError: if lengths or shapes differ, a column holds no numbers, or a
+      worker is no whole number from 0 up.
+    TypeError: if JSON cannot hold `about`; a ValueError if it is a number that
+      is not finite.
   """
 
   worker: np.ndarray
   seconds: np.ndarray
+  columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  def __post_init__(self):
+    worker = np.asarray(self.worker)
+    columns = {name: np.asarray(c) for name, c in self.columns.items()}
+    rest = {'seconds': np.asarray(self.seconds, np.float64)} | columns
+    if worker.ndim != 1:
+      raise ValueError(f'worker has shape {worker.shape}: use one axis')
+    for name, column in rest.items():
+      if column.shape != worker.shape or column.dtype.kind not in 'biuf':
+        raise ValueError(
+          f'{name} has shape {column.shape} and type {column.dtype}: use one '
+          f'number for each of the {len(worker)} arrivals'
+        )
+    whole = worker.dtype.kind in 'iu'
+    if worker.size and not (
+      whole and 0 <= worker.min() <= worker.max() < 2**31
+    ):
+      raise ValueError(
+        f'worker runs from {worker.min()} to {worker.max()} and has type '
+        f'{worker.dtype}: use whole numbers, 0 to N - 1'
+      )
+    object.__setattr__(self, 'worker', worker.astype(np.int32))
+    object.__setattr__(self, 'seconds', rest['seconds'])
+    object.__setattr__(self, 'columns', columns)
+    object.__setattr__(self, 'about', _as_json(self.about))
+
+  def __len__(self) -> int:
+    return len(self.worker)
+
+  @classmethod
+  def of(
+    cls, pushes: Iterable[Any], about: Mapping[str, Any] | None = None
+  ) -> 'Trace':
+    """The trace of a run: of the pushes that `serve` yielded, in their order.
+
+    Columns are pulled_version, staleness and staleness_pushes (int32),
+    age_seconds and loss (float32), whatever was measured (float32) and, if the
+    pool has seen them, pulled, started, computed and arrived (float64). The
+    version in force on arrival is pulled_version + staleness.
+
+    Args:
+      pushes: as `server.Push`.
+      about: what was run.
+    """
+    pushes = list(pushes)
+    column = lambda name, dtype: np.asarray(
+      [getattr(push, name) for push in pushes], dtype
+    )
+    whole = ('pulled_version', 'staleness', 'staleness_pushes')
+    columns = {name: column(name, np.int32) for name in whole}
+    for name in ('age_seconds', 'loss'):
+      columns[name] = column(name, np.float32)
+    if all(push.times is not None for push in pushes):
+      times = column('times', np.float64).reshape(-1, len(TIMES))
+      columns |= dict(zip(TIMES, times.T, strict=True))
+    for name in (pushes and pushes[0].measured) or ():
+      columns[name] = np.asarray([p.measured[name] for p in pushes], np.float32)
+    worker, seconds = column('worker', np.int32), column('seconds', np.float64)
+    return cls(worker, seconds, columns, about or {})
 
   def digest(self) -> str:
     """SHA-256 of the order of workers, in hexadecimal.
@@ -26,7 +104,178 @@ class Trace:
     """
     return hashlib.sha256(self.worker.astype('<i4').tobytes()).hexdigest()
 
+  def save(self, path: str | os.PathLike) -> None:
+    """Writes a compressed NumPy archive, whole or not at all.
 
-def staleness_histogram(staleness: list[int]) -> dict[int, int]:
+    Args:
+      path: to write to; parent directories are made.
+    """
+    header = {
+      'format': _FORMAT,
+      'digest': self.digest(),
+      'about': self.about,
+      'columns': list(self.columns),
+    }
+    arrays = {f'column_{i}': c for i, c in enumerate(self.columns.values())}
+    arrays |= {'worker': self.worker, 'seconds': self.seconds}
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    partial = f'{os.fspath(path)}.partial'
+    with open(partial, 'wb') as file:
+      np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
+    os.replace(partial, path)
+
+  @classmethod
+  def load(cls, path: str | os.PathLike) -> 'Trace':
+    """Reads what `save` wrote.
+
+    Raises:
+      FileNotFoundError: if there is no such file.
+      ValueError: if the file is damaged or is something else.
+    """
+    try:
+      with np.load(path, allow_pickle=False) as archive:
+        header = json.loads(str(archive['header']))
+        if header['format'] != _FORMAT:
+          raise ValueError(f'format {header["format"]}, not {_FORMAT}')
+        names = enumerate(header['columns'])
+        columns = {name: archive[f'column_{i}'] for i, name in names}
+        worker, seconds = archive['worker'], archive['seconds']
+      trace = cls(worker, seconds, columns, header['about'])
+      if header['digest'] != trace.digest():
+        raise ValueError('the order is not the one that was saved')
+    except FileNotFoundError:
+      raise
+    # What a damaged archive raises depends on the byte.
+    except Exception as error:
+      raise ValueError(
+        f'{path} is damaged or holds no trace ({error}); record the run again, '
+        'or name a file that Trace.save wrote'
+      ) from error
+    return trace
+
+  def check(self, about: Mapping[str, Any]) -> None:
+    """Checks that the trace was recorded under these settings.
+
+    Args:
+      about: what is to be run, with the entries of `self.about`.
+
+    Raises:
+      ValueError: listing every entry that differs, or is on one side only.
+    """
+    found = list(_differences(self.about, _as_json(about)))
+    if found:
+      raise ValueError(
+        f'the trace was recorded under other settings ({"; ".join(found)}): '
+        'use those, or counterfactual=True to replay its order under these'
+      )
+
+
+def _as_json(value: Any) -> Any:
+  def number(value):
+    if hasattr(value, 'tolist'):  # NumPy's or JAX's.
+      return value.tolist()
+    raise TypeError(f'about holds {value!r}: use what JSON can hold')
+
+  return json.loads(json.dumps(value, default=number, allow_nan=False))
+
+
+def _differences(ours: Any, theirs: Any, path: str = '') -> Iterator[str]:
+  """What differs between two JSON values; ... stands for nothing there."""
+  if isinstance(ours, dict) and isinstance(theirs, dict):
+    for key in dict.fromkeys([*ours, *theirs]):
+      name = f'{path}.{key}' if path else key
+      yield from _differences(ours.get(key, ...), theirs.get(key, ...), name)
+  elif ours != theirs:
+    ours, theirs = ['nothing' if v is ... else v for v in (ours, theirs)]
+    yield f'{path}: {ours} in the trace, {theirs} here'
+
+
+def infeasible(
+  position: int, worker: int, waiting: Collection[int]
+) -> ValueError:
+  """The error of an order that cannot happen under the communication.
+
+  Args:
+    position: of the arrival, from 0.
+    worker: who is to arrive, and has no work in flight.
+    waiting: those who have.
+  """
+  names = [str(number) for number in sorted(waiting)]
+  if len(names) > 8:
+    names = [*names[:7], '...', names[-1]]
+  return ValueError(
+    f'arrival {position} of the order is by worker {worker}, who has no work '
+    f'then; in flight: {", ".join(names) or "none"}. Synchronous workers wait '
+    'for each other, and workers are 0 to N - 1: use the communication that '
+    'the order was recorded with'
+  )
+
+
+def staleness_histogram(staleness: Iterable[int]) -> dict[int, int]:
   """How many pushes had each staleness, in ascending order."""
   return dict(sorted(collections.Counter(staleness).items()))
+
+
+def answered(trace: Trace) -> np.ndarray:
+  """To which arrival each push's pull was a reply; -1 at the start of the run.
+
+  Times alone do not tell, where one push arrives as another is replied to.
+  """
+  return np.arange(len(trace)) - trace.columns['staleness_pushes'] - 1
+
+
+def busy_until(trace: Trace) -> np.ndarray:
+  """When the server sent the first reply to each arrival, in seconds.
+
+  An arrival that got none, or none whose gradient arrived within the trace, is
+  taken to have kept the server for no time.
+
+  Raises:
+    ValueError: if the trace has no times.
+  """
+  if missing := [name for name in TIMES if name not in trace.columns]:
+    raise ValueError(
+      f'the trace has no columns {missing}, as that of a replay: use the trace '
+      'of a run on a clock, on threads or on a cluster'
+    )
+  replied = answered(trace)
+  known = replied >= 0
+  until = np.full(len(trace), np.inf)
+  np.minimum.at(until, replied[known], trace.columns['pulled'][known])
+  until = np.where(np.isinf(until), trace.seconds, until)
+  return np.clip(until, trace.seconds, np.append(trace.seconds[1:], np.inf))
+
+
+def busy_share(trace: Trace, workers: int) -> dict[str, float]:
+  """Shares of the time until the last arrival, T, spent at work.
+
+    workers = sum(computed - started) / (N T)
+    server = sum(first reply to an arrival - when the server got to it) / T
+
+  Both are a little low: of gradients in flight at the end, and of the replies
+  that sent them out, nothing is known.
+
+  Args:
+    trace: with times.
+    workers: N.
+
+  Returns:
+    {'workers': share, 'server': share}; not a number if T is 0.
+
+  Raises:
+    ValueError: if the trace has no times, or a worker beyond N.
+  """
+  if len(trace) and trace.worker.max() >= workers:
+    raise ValueError(
+      f'workers={workers}: worker {trace.worker.max()} arrives, and the first '
+      'is 0; count them all'
+    )
+  server = np.sum(busy_until(trace) - trace.seconds)
+  total = trace.seconds[-1] if len(trace) else 0.0
+  if total == 0:
+    return {'workers': math.nan, 'server': math.nan}
+  computing = np.sum(trace.columns['computed'] - trace.columns['started'])
+  return {
+    'workers': float(computing / (workers * total)),
+    'server': float(server / total),
+  }

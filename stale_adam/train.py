@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,6 +13,7 @@ import tensorboardX
 import tqdm
 
 from stale_adam import checkpoint, server
+from stale_adam.communication import Communication
 from stale_adam.problem import Params, Problem
 from stale_adam.trace import Trace
 
@@ -62,7 +63,6 @@ class Outcome:
 
   curve: list[dict[str, Any]]
   best_params: Params
-  staleness: list[int]
   trace: Trace
   seconds: float  # Spent on training; validation not counted.
 
@@ -83,15 +83,18 @@ class Outcome:
 def train(
   task: Task,
   optimizer: optax.GradientTransformation,
-  communication: server.Communication,
+  communication: Communication,
   pool: Any,
   budget: Budget,
   seed: int,
   out: Path,
   about: dict[str, Any],
   title: str = 'train',
+  measure: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Outcome:
   """Trains until the budget is spent or validation no longer improves.
+
+  Or until nobody arrives any more: the order that the pool replays has ended.
 
   Args:
     task: what is learnt.
@@ -104,6 +107,8 @@ def train(
       TensorBoard events.
     about: stored beside the parameters.
     title: of the progress bar.
+    measure: as of `serve`; means between validations become events, every
+      push's values columns of the trace.
   """
   total = int(budget.epochs * task.words_per_epoch)
   bar = tqdm.tqdm(
@@ -114,13 +119,16 @@ def train(
     dynamic_ncols=True,
     mininterval=0.5,
   )
-  arrivals = server.serve(task.problem, optimizer, communication, pool, seed)
+  arrivals = server.serve(
+    task.problem, optimizer, communication, pool, seed, measure
+  )
   writer = tensorboardX.SummaryWriter(str(out))
-  run = _Run(task, budget, total, bar)
+  run = _Run(task, budget, total, bar, pool)
   try:
     for point, params in run.points(arrivals):
-      for name in ('train_loss', 'validation_loss', 'bleu'):
-        writer.add_scalar(name, point[name], point['target_words'])
+      shown = {k: point[k] for k in ('train_loss', 'validation_loss', 'bleu')}
+      for name, value in (shown | run.measured).items():
+        writer.add_scalar(name, value, point['target_words'])
       if max(run.curve, key=_merit) is point:
         run.best_params = jax.tree.map(np.asarray, params)
         checkpoint.save(out / 'params.npz', run.best_params, about)
@@ -129,68 +137,72 @@ def train(
     pool.close()
     writer.close()
     bar.close()
-  workers, seconds = zip(*run.arrivals, strict=True)
-  return Outcome(
-    curve=run.curve,
-    best_params=run.best_params,
-    staleness=run.staleness,
-    trace=Trace(np.array(workers, np.int32), np.array(seconds)),
-    seconds=run.seconds,
-  )
+  return Outcome(run.curve, run.best_params, Trace.of(run.pushes), run.seconds)
 
 
 class _Run:
   """Counts what arrives, and says when to validate and when to stop."""
 
-  def __init__(self, task: Task, budget: Budget, total: int, bar: tqdm.tqdm):
-    self.task, self.budget, self.total, self.bar = task, budget, total, bar
+  def __init__(self, task: Task, budget: Budget, total: int, bar, pool):
+    self.task, self.budget, self.total = task, budget, total
+    self.bar, self.pool = bar, pool
     self.curve: list[dict[str, Any]] = []
     self.best_params: Params = None
-    self.staleness: list[int] = []
-    self.arrivals: list[tuple[int, float]] = []
+    self.pushes: list[server.Push] = []
+    self.measured: dict[str, float] = {}  # Means since the last validation.
     self.words = 0
     self.seconds = 0.0
-    self._losses: list[Any] = []
+    self._validated = 0  # Pushes.
 
   def points(self, arrivals: Iterator) -> Iterator[tuple[dict, Params]]:
     """Yields each validation's point of the curve and its parameters."""
     every = due = self.budget.validate_every
     began = time.monotonic()
+    state = None
     for push, state in arrivals:
       words = sum(self.task.target_words(i) for i in push.ids)
       self.words += words
-      self.staleness.append(push.staleness)
-      self.arrivals.append((push.worker, push.seconds))
-      self._losses.append(push.loss)
+      self.pushes.append(push)
       self.bar.update(words)
       if self.words < min(due, self.total):
         continue
       due = (self.words // every + 1) * every
-      jax.block_until_ready(state.params)
-      self.seconds += time.monotonic() - began
-      yield self._validate(push, state), state.params
+      yield from self._point(state, began)
       if self.words >= self.total or self._exhausted():
         return
       began = time.monotonic()
+    if self._validated < len(self.pushes):
+      yield from self._point(state, began)
 
-  def _validate(self, push: server.Push, state: server.State) -> dict:
+  def _point(self, state: server.State, began: float) -> Iterator:
+    jax.block_until_ready(state.params)
+    self.seconds += time.monotonic() - began
+    with self.pool.paused():
+      yield self._validate(state), state.params
+
+  def _validate(self, state: server.State) -> dict:
+    new, self._validated = self.pushes[self._validated :], len(self.pushes)
+    self.measured = {
+      name: float(np.nanmean([float(push.measured[name]) for push in new]))
+      for name in new[-1].measured or ()
+    }
     point = {
       'updates': state.version,
       'pushes': state.pushes,
       'target_words': self.words,
       'epochs': self.words / self.task.words_per_epoch,
-      'virtual_seconds': push.seconds,
+      'virtual_seconds': new[-1].seconds,
       'seconds': self.seconds,
-      'train_loss': float(np.mean([float(x) for x in self._losses])),
+      'train_loss': float(np.mean([float(push.loss) for push in new])),
       'validation_loss': self.task.validation_loss(state.params),
       'bleu': self.task.validation_bleu(state.params),
     }
-    self._losses = []
     self.curve.append(point)
     best = max(p['bleu'] for p in self.curve)
     self.bar.set_postfix_str(
       f'loss {point["validation_loss"]:.3f}, BLEU {point["bleu"]:.1f} (best '
-      f'{best:.1f}), staleness {np.mean(self.staleness):.2f}'
+      f'{best:.1f}), staleness '
+      f'{np.mean([p.staleness for p in self.pushes]):.2f}'
     )
     return point
 

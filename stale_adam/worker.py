@@ -6,15 +6,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
 
 from stale_adam.problem import Params, Problem
 
-# (params, batch ids) -> (mean loss, sum of the gradients)
-Gradient = Callable[[Params, Sequence[int]], tuple[jax.Array, Any]]
+AXIS = 'devices'  # What `parallel` names its axis, for collectives.
 
 
-def gradient(problem: Problem, key: jax.Array) -> Gradient:
-  """Builds the function that every worker of a run computes.
+class Gradient:
+  """The function that every worker of a run computes.
 
     loss = (1 / L) sum_l loss_l        gradient = sum_l d loss_l / d params
 
@@ -22,32 +23,114 @@ def gradient(problem: Problem, key: jax.Array) -> Gradient:
   batch is `fold_in(key, id)`, so that the result is a pure function of
   (params, ids), whoever computes it, wherever and whenever.
 
+  Calling it, `gradient(params, ids)`, is thread-safe, and compiled once for
+  each device that `params` is found on. The result shares no memory with any
+  argument.
+
   Args:
     problem: the model and its batches.
     key: root of the keys of all batches.
 
-  Returns:
-    `gradient(params, ids)`; thread-safe, compiled once for each device that
-    `params` is found on. The gradient shares no memory with any argument.
-
   Source: local accumulation, the paper's section 5.1.
   """
 
-  def summed(params, ids):
+  def __init__(self, problem: Problem, key: jax.Array):
+    self.problem, self.key = problem, key
+
+  def __call__(
+    self, params: Params, ids: Sequence[int]
+  ) -> tuple[jax.Array, Any]:
+    """(mean loss, sum of the gradients), on one device."""
     total = None
     for number in ids:
-      batch = problem.batch(number)
-      total = _add(problem.loss, total, params, batch, key, number)
-    loss, gradients = total
-    return loss / len(ids), gradients
+      batch = self.problem.batch(number)
+      total = add(self.problem.loss, total, params, batch, self.key, number)
+    loss, gradient = total
+    return loss / len(ids), gradient
 
-  return summed
+  def over(
+    self, devices: Sequence[jax.Device], unravel: Callable[[jax.Array], Params]
+  ) -> Callable[[jax.Array, Sequence[Sequence[int]]], Any]:
+    """The same for one worker on each of `devices`, all at one snapshot.
+
+    Parameters and gradients travel as one flat vector: moving a pytree takes a
+    time for every leaf.
+
+    Args:
+      devices: where the workers are.
+      unravel: makes parameters of a flat vector.
+
+    Returns:
+      `compute(vector, ids)`, ids of each worker's batches, which returns
+      (losses, one for each worker; the sum of all gradients, flat). That sum is
+      an all-reduce, whose order of addition is the device's.
+    """
+    loss, key = self.problem.loss, self.key
+    first = parallel(
+      lambda vector, batch, number: add(
+        loss, None, unravel(vector), batch, key, number
+      ),
+      devices,
+      in_axes=(None, 0, 0),
+    )
+    another = parallel(
+      lambda total, vector, batch, number: add(
+        loss, total, unravel(vector), batch, key, number
+      ),
+      devices,
+      in_axes=(0, None, 0, 0),
+    )
+    # One device has nothing to reduce, and its sum is exact.
+    reduce = (
+      (lambda x: jax.lax.psum(x, AXIS)) if len(devices) > 1 else lambda x: x
+    )
+    finish = parallel(
+      lambda total: (total[0], reduce(ravel_pytree(total[1])[0])), devices
+    )
+
+    def compute(vector, ids):
+      total = None
+      for numbers in zip(*ids, strict=True):
+        batches = [self.problem.batch(number) for number in numbers]
+        batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
+        more = (vector, batch, np.array(numbers))
+        # pmap confuses the axes of its arguments if one of them is None.
+        total = first(*more) if total is None else another(total, *more)
+      losses, vectors = finish(total)
+      return losses / len(ids[0]), vectors.addressable_shards[0].data[0]
+
+    return compute
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def _add(loss_function, total, params, batch, key, number):
+def add(loss_function, total, params, batch, key, number):
+  """Adds a batch to (loss, gradient): theirs alone if `total` is None."""
   key = jax.random.fold_in(key, number)
   new = jax.value_and_grad(loss_function)(params, batch, key)
   if total is not None:
     new = jax.tree.map(jnp.add, total, new)
   return new
+
+
+def parallel(
+  function: Callable[..., Any],
+  devices: Sequence[jax.Device],
+  in_axes: Any = 0,
+  out_axes: Any = 0,
+) -> Callable[..., Any]:
+  """`function` on several devices at once: the only use of pmap.
+
+  Args:
+    function: of one device's part; may use collectives over `AXIS`.
+    devices: where.
+    in_axes: by argument, the axis along which each device has its part, or
+      None: the same for all.
+    out_axes: likewise, by result.
+  """
+  return jax.pmap(
+    function,
+    axis_name=AXIS,
+    devices=devices,
+    in_axes=in_axes,
+    out_axes=out_axes,
+  )

@@ -58,7 +58,7 @@ class Scripted:
     workers = sorted(self.flights)
     worker = workers[next(self._draws) % len(workers)]
     work = self.flights.pop(worker)
-    loss, gradient = work.gradient(work.snapshot.params, work.ids)
+    loss, gradient = work.compute(work.snapshot.params, work.ids)
     return Push(worker, work.snapshot.version, work.ids, 0.0, loss, gradient)
 
 

@@ -75,7 +75,7 @@ def test_sums_are_in_place():
   loss = lambda params, batch, key: sum(
     jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params)
   )
-  local = worker._add.lower(
+  local = worker.add.lower(
     loss, total, large(), jnp.ones(1), jax.random.key(0), 0
   ).compile()
   for program in (compiled, local):

@@ -14,6 +14,7 @@ PACKAGE = ROOT / 'stale_adam'
 # A file imports only from lower levels. Packages stand for all their files.
 LEVELS = {
   'problem': 0,
+  'communication': 0,
   'transforms': 0,
   'optimizer': 0,
   'theory': 0,
@@ -24,6 +25,9 @@ LEVELS = {
   'server': 1,
   'nmt': 1,
   'figures': 1,
+  'timeline': 1,
+  'measure': 2,
+  'rows': 2,
   'pools': 2,
   'checkpoint': 2,
   'simulate': 3,

@@ -126,3 +126,32 @@ def distance(params, expected):
   )
   error = np.linalg.norm(flat(params) - flat(expected))
   return error / np.linalg.norm(flat(expected))
+
+
+def late(optimizer, ages):
+  """Versions of a loop whose u-th update sums gradients of these ages.
+
+  ages[u] has one number for every batch that update u uses: the staleness of
+  its gradient, which version 0 limits.
+  """
+  versions = [{k: x.astype(np.float64) for k, x in initial().items()}]
+  numbers = itertools.count()
+  for update, several in enumerate(ages):
+    summed = {}
+    for age in several:
+      pulled = versions[max(0, update - age)]
+      _, gradient = loss_and_gradient(pulled, next(numbers))
+      summed = {k: g + summed.get(k, 0.0) for k, g in gradient.items()}
+    versions.append(optimizer.update(versions[-1], summed))
+  return versions
+
+
+def staggered(updates, pull_every, phases):
+  """Ages by update and worker, if worker w pulls after v mod U = phases[w]."""
+  pulled, ages = [0] * len(phases), []
+  for version in range(updates):
+    for worker, phase in enumerate(phases):
+      if version > 0 and version % pull_every == phase:
+        pulled[worker] = version
+    ages.append([version - v for v in pulled])
+  return ages

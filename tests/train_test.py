@@ -11,7 +11,8 @@ import optax
 import pytest
 from tensorboardX.proto import event_pb2
 
-from stale_adam import checkpoint, pools, problem, server, train
+from stale_adam import checkpoint, pools, problem, train
+from stale_adam.communication import Communication
 
 NAN, INF = float('nan'), float('inf')
 
@@ -71,7 +72,7 @@ def run(tmp_path):
   def run(task, workers=1, rate=0.01, pool=None, **arguments):
     budget = {'epochs': 2, 'validate_every': 20, 'patience': 5}
     budget |= {k: arguments.pop(k) for k in budget if k in arguments}
-    communication = server.Communication(workers, **arguments)
+    communication = Communication(workers, **arguments)
     pool = Pool(threads=1) if pool is None else pool
     try:
       return train.train(
@@ -208,7 +209,8 @@ def test_training_seconds_do_not_count_validation(run, monkeypatch):
 
 def test_staleness_and_order_of_every_push(run):
   outcome = run(Task(), workers=3, validate_every=50)
-  assert outcome.staleness == [0, 1] + [2] * 18
+  staleness = outcome.trace.columns['staleness'].tolist()
+  assert staleness == [0, 1] + [2] * 18
   assert outcome.trace.worker.tolist() == ([0, 1, 2] * 7)[:20]
   assert outcome.trace.seconds.tolist() == [1 + i // 3 for i in range(20)]
   assert len(outcome.trace.digest()) == 64

@@ -28,7 +28,7 @@ def noisy():
 @pytest.mark.parametrize('ids', [[0], [4, 1], [2, 2, 9, 0]])
 def test_sum_of_gradients_and_mean_of_losses(toy, ids):
   params = toy.init(KEY)
-  loss, gradient = worker.gradient(toy, KEY)(params, ids)
+  loss, gradient = worker.Gradient(toy, KEY)(params, ids)
   results = [reference.loss_and_gradient(params, i) for i in ids]
   mean = np.mean([value for value, _ in results])
   summed = {k: sum(g[k] for _, g in results) for k in params}
@@ -56,7 +56,7 @@ def test_the_references_gradient_is_the_losss():
 def test_a_batchs_key_depends_on_seed_and_id_alone(noisy):
   params = noisy.init(KEY)
   compute = lambda ids, key=KEY: np.asarray(
-    worker.gradient(noisy, key)(params, ids)[1]
+    worker.Gradient(noisy, key)(params, ids)[1]
   )
   np.testing.assert_array_equal(compute([8]), compute([8]))
   for ids in ([8, 3], [3, 8]):  # Rounded elsewhere when compiled together.
@@ -91,7 +91,7 @@ def test_a_batchs_loss_does_not_depend_on_who_computes_it(noisy, served):
 
 
 def test_the_gradient_is_computed_where_the_snapshot_is(toy):
-  compute = worker.gradient(toy, KEY)
+  compute = worker.Gradient(toy, KEY)
   assert len(jax.devices()) == 4
   outputs = []
   for device in jax.devices()[:2]:
@@ -110,7 +110,7 @@ def test_the_loss_is_compiled_once(toy, local, traces):
     seen.append(params)
     return toy.loss(params, batch, key)
 
-  compute = worker.gradient(toy._replace(loss=loss), KEY)
+  compute = worker.Gradient(toy._replace(loss=loss), KEY)
   params = toy.init(KEY)
   for first in range(4):
     _, params = compute(params, [*range(first, first + local)])

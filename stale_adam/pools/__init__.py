@@ -1,3 +1,4 @@
 """Where workers run: `send(worker, work)` and `receive() -> Push`."""
 
+from stale_adam.pools.threads import Threads as Threads
 from stale_adam.pools.virtual import Virtual as Virtual

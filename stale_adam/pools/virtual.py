@@ -1,51 +1,60 @@
-"""Workers on a virtual clock: real gradients, simulated seconds."""
+"""Workers on a virtual clock, or in a recorded order: real gradients."""
 
+import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import heapq
 import itertools
+import math
 import os
 
 import jax
 
 from stale_adam import clock as clock_lib
-from stale_adam.server import Push, Work
+from stale_adam import trace as trace_lib
+from stale_adam.server import Push, Times, Work
 
 
 @dataclasses.dataclass(order=True)
 class _Flight:
   """A gradient between its pull and its push, ordered by arrival."""
 
-  seconds: float
-  number: int  # Of equal arrivals, the first sent comes first.
+  key: float  # Infinite: it never arrives.
+  number: int  # Of equal keys, the first sent comes first.
+  seconds: float = dataclasses.field(compare=False)
   worker: int = dataclasses.field(compare=False)
   work: Work = dataclasses.field(compare=False)
+  times: Times | None = dataclasses.field(compare=False)
   result: concurrent.futures.Future | None = dataclasses.field(
     default=None, compare=False
   )
 
 
 class Virtual:
-  """A pool whose order of arrivals a virtual clock decides.
+  """A pool whose order of arrivals a virtual clock decides, or a trace.
 
   A gradient depends on its snapshot alone, and its arrival is known as soon as
   it is sent. So the next arrivals are computed on several host threads at once,
   while results, order and virtual seconds stay the same for any number of them.
 
   Args:
-    clock: how long everything takes; equal workers that take one second a
-      batch by default.
+    order: a clock, which says how long everything takes; equal workers that
+      take one second a batch by default. Or a trace, whose workers arrive in
+      its order at its seconds; `serve` ends with it.
     threads: gradients computed at a time; one a processor by default. Use it
       in a `with` statement, or `close` it, to end them.
   """
 
   def __init__(
-    self, clock: clock_lib.Clock | None = None, threads: int | None = None
+    self,
+    order: clock_lib.Clock | trace_lib.Trace | None = None,
+    threads: int | None = None,
   ):
-    self.clock = clock_lib.Clock() if clock is None else clock
     self.seconds = 0.0  # The server's present.
-    self._version = 0
-    self._numbers = itertools.count()
+    clock = clock_lib.Clock() if order is None else order
+    replay = isinstance(clock, trace_lib.Trace)
+    self._arrivals = _Recorded(clock) if replay else _Clocked(clock)
     self._flights: list[_Flight] = []
     self._threads = threads or os.cpu_count() or 1
     self._executor = concurrent.futures.ThreadPoolExecutor(self._threads)
@@ -61,20 +70,23 @@ class Virtual:
         f'worker {worker} is busy with another run: a pool serves one run, '
         'make a new one'
       )
-    # The server was busy with the updates since the last reply.
-    updates = work.version - self._version
-    self.seconds += updates * self.clock.update_seconds
-    self._version = work.version
-    compute = sum(self.clock.compute(worker, i) for i in work.ids)
-    away = self.clock.pull_seconds + compute + self.clock.push_seconds
-    flight = _Flight(self.seconds + away, next(self._numbers), worker, work)
+    self.seconds, flight = self._arrivals.flight(self.seconds, worker, work)
     heapq.heappush(self._flights, flight)
 
-  def receive(self) -> Push:
-    """Waits for the next arrival; raises whatever its worker raised."""
+  def receive(self) -> Push | None:
+    """Waits for the next arrival; raises whatever its worker raised.
+
+    Returns:
+      The push, or None at the end of a trace.
+
+    Raises:
+      ValueError: if the worker that the trace names has no work.
+    """
     for flight in heapq.nsmallest(2 * self._threads, self._flights):
-      if flight.result is None:
+      if flight.result is None and flight.key < math.inf:
         flight.result = self._executor.submit(_compute, flight.work)
+    if self._arrivals.ended(self._flights):
+      return None
     flight = heapq.heappop(self._flights)
     loss, gradient = flight.result.result()
     self.seconds = max(self.seconds, flight.seconds)
@@ -86,7 +98,12 @@ class Virtual:
       self.seconds,
       loss,
       gradient,
+      flight.times,
     )
+
+  def paused(self) -> contextlib.AbstractContextManager:
+    """Virtual seconds pass for workers and server alone, whatever we do."""
+    return contextlib.nullcontext()
 
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""
@@ -99,5 +116,60 @@ class Virtual:
     self.close()
 
 
+class _Clocked:
+  """Arrivals as a clock has them, for ever."""
+
+  def __init__(self, clock: clock_lib.Clock):
+    self._clock = clock
+    self._version = 0
+    self._numbers = itertools.count()
+
+  def flight(self, now: float, worker: int, work: Work):
+    """The time after any update since the last reply, and the work's flight."""
+    clock = self._clock
+    # The server was busy with the updates since the last reply.
+    now += (work.version - self._version) * clock.update_seconds
+    self._version = work.version
+    compute = sum(clock.compute(worker, number) for number in work.ids)
+    started = now + clock.pull_seconds
+    computed = started + compute
+    arrived = now + (clock.pull_seconds + compute + clock.push_seconds)
+    times = Times(now, started, computed, arrived)
+    number = next(self._numbers)
+    return now, _Flight(arrived, number, arrived, worker, work, times)
+
+  def ended(self, flights: list[_Flight]) -> bool:
+    return False
+
+
+class _Recorded:
+  """Arrivals as a trace has them, until it ends."""
+
+  def __init__(self, trace: trace_lib.Trace):
+    self._trace = trace
+    self._next = 0  # Arrival.
+    self._places = collections.defaultdict(collections.deque)
+    for place, worker in enumerate(trace.worker.tolist()):
+      self._places[worker].append(place)
+
+  def flight(self, now: float, worker: int, work: Work):
+    """The time as it is, and the work's flight: never here if not recorded."""
+    if not self._places[worker]:
+      return now, _Flight(math.inf, worker, math.inf, worker, work, None)
+    place = self._places[worker].popleft()
+    seconds = float(self._trace.seconds[place])
+    return now, _Flight(place, place, seconds, worker, work, None)
+
+  def ended(self, flights: list[_Flight]) -> bool:
+    place, self._next = self._next, self._next + 1
+    if place == len(self._trace.worker):
+      return True
+    if not flights or min(flights).key != place:
+      raise trace_lib.infeasible(
+        place, int(self._trace.worker[place]), [f.worker for f in flights]
+      )
+    return False
+
+
 def _compute(work: Work):
-  return jax.block_until_ready(work.gradient(work.snapshot.params, work.ids))
+  return jax.block_until_ready(work.compute(work.snapshot.params, work.ids))

@@ -1,0 +1,89 @@
+"""What is worth knowing about a push, and takes a pass over the parameters."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from stale_adam.problem import Params
+from stale_adam.server import State
+
+
+@dataclasses.dataclass(frozen=True)
+class Measure:
+  """What `serve` measures of every push if it is given this.
+
+    distance = |theta - theta_pulled|
+    cosine = <g, theta - theta_last> / (|g| |theta - theta_last|)
+    noise/<group> = sum (v_hat - m_hat^2) / sum m_hat^2
+
+  Distance is the paper's second reading of staleness. The cosine is that of the
+  gradient pushed and the last update: -1 if the update went the way that this
+  gradient would go, too. The noise is Var g / (E g)^2 as Adam's moments have
+  it, summed over the elements of a group; Adam's pace is 1 / sqrt(noise + 1).
+  The moments remember few gradients, so that even pure noise seems to have a
+  mean: with b1 = 0.9 it measures (1 + b1) / (1 - b1) - 1 = 18.
+
+  Args:
+    b1: Adam's.
+    b2: Adam's.
+    depth: keys of a parameter's path that name its group: 2 for 'encoder/0'.
+
+  Source: the paper's sections 2.3 and 3.
+  """
+
+  b1: float = 0.9
+  b2: float = 0.98
+  depth: int = 2
+
+  def __call__(
+    self, pulled: Params, last: Params, state: State, gradient: Any
+  ) -> dict[str, jax.Array]:
+    """Scalars by name; NaN where there is nothing to measure.
+
+    Args:
+      pulled: parameters that the gradient was computed at.
+      last: parameters before the last update.
+      state: the server's, before the push.
+      gradient: the push's; None if it is part of another one.
+    """
+    adam = lambda x: isinstance(x, optax.ScaleByAdamState)
+    states = jax.tree.leaves(state.optimizer_state, is_leaf=adam)
+    moments = [x for x in states if adam(x)]
+    return _measured(self, pulled, last, state.params, gradient, moments)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _measured(measure, pulled, last, params, gradient, moments):
+  norm = optax.tree.norm
+  moved = optax.tree.sub(params, last)
+  found = {'distance': norm(optax.tree.sub(params, pulled))}
+  if gradient is None:
+    found['cosine'] = jnp.float32(jnp.nan)
+  else:
+    lengths = norm(gradient) * norm(moved)
+    found['cosine'] = optax.tree.vdot(gradient, moved) / lengths
+  for adam in moments:
+    for name, value in _noise(measure, adam).items():
+      found[f'noise/{name}'] = value
+  return found
+
+
+def _noise(measure: Measure, adam: Any) -> Mapping[str, jax.Array]:
+  """Var g / (E g)^2 of every group of parameters."""
+  unbias = lambda moment, decay: moment / (1 - decay**adam.count)
+  sums: dict[str, list] = {}
+  paths = jax.tree_util.tree_flatten_with_path(adam.mu)[0]
+  for (path, m), v in zip(paths, jax.tree.leaves(adam.nu), strict=True):
+    keys = jax.tree_util.keystr(
+      path[: measure.depth], simple=True, separator='/'
+    )
+    mean = jnp.sum(jnp.square(unbias(m, measure.b1)))
+    square = jnp.sum(unbias(v, measure.b2))
+    sums.setdefault(keys or 'all', []).append(jnp.stack([mean, square]))
+  totals = {name: sum(parts) for name, parts in sums.items()}
+  return {name: square / mean - 1 for name, (mean, square) in totals.items()}

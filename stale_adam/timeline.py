@@ -1,0 +1,183 @@
+"""A trace as a picture: JSON that Perfetto and Chrome show."""
+
+import collections
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from stale_adam import results
+from stale_adam import trace as trace_lib
+from stale_adam.trace import Trace
+
+_SERVER = {'pid': 1, 'tid': 1}
+
+
+def write(path: str | os.PathLike, trace: Trace) -> None:
+  """Writes a trace as JSON in Chrome's Trace Event Format.
+
+  https://ui.perfetto.dev and chrome://tracing show it: a track for the server,
+  with what it does for each arrival (`update` or `push`, until its first reply)
+  and three counters, and one for each worker, with `pull`, `compute`, `push`
+  and `wait`, from the arrival of its push to its next pull. An arrow leads from
+  the server's reply through each gradient to the server's slice for it. Nobody
+  knows whether the last push updated: it is called `push`.
+
+  Args:
+    path: to write to, whole or not at all; parent directories are made.
+    trace: with times; a microsecond is the least that it shows.
+
+  Raises:
+    ValueError: if the trace has no times.
+  """
+  events = [*_names(trace), *sorted(_events(trace), key=lambda e: e['ts'])]
+  lines = ',\n'.join(json.dumps(event, allow_nan=False) for event in events)
+  # The unit comes last: early versions of Perfetto took one at the beginning
+  # for that of `ts`, which is the microsecond.
+  text = f'{{"traceEvents":[\n{lines}\n],"displayTimeUnit":"ms"}}\n'
+  with results.whole(path) as partial:
+    partial.write_text(text, encoding='utf-8')
+
+
+class _Row(NamedTuple):
+  """A push; times in whole microseconds, which are exact in every reader."""
+
+  number: int
+  worker: int
+  answered: int
+  pulled: int
+  started: int
+  computed: int
+  arrived: int
+  seconds: int
+  until: int
+  update: bool
+  pulled_version: int
+  staleness: int
+  loss: float
+
+
+def _rows(trace: Trace) -> list[_Row]:
+  until = trace_lib.busy_until(trace)
+  columns = trace.columns
+  # Rounded sums, and clocks of several machines, are out of order by a hair.
+  times = np.stack([columns[name] for name in trace_lib.TIMES], axis=1)
+  times = np.clip(times, times[:, :1], trace.seconds[:, None])
+  times = np.maximum.accumulate(times, axis=1)
+  times = np.column_stack([times, trace.seconds, until])
+  version = columns['pulled_version'] + columns['staleness']
+  values = [
+    np.arange(len(trace)),
+    trace.worker,
+    trace_lib.answered(trace),
+    *np.rint(times * 1e6).astype(np.int64).T,
+    np.diff(version, append=version[-1:]) > 0,
+    columns['pulled_version'],
+    columns['staleness'],
+    columns['loss'],
+  ]
+  return [_Row(*row) for row in zip(*[v.tolist() for v in values], strict=True)]
+
+
+def _names(trace: Trace) -> Iterator[dict[str, Any]]:
+  """Metadata: what processes and threads are called, and their order."""
+  names = [
+    ('process', _SERVER, 'server', 0),
+    ('thread', _SERVER, 'server', 0),
+    ('process', {'pid': 2, 'tid': 2}, 'workers', 1),
+  ]
+  for worker in np.unique(trace.worker).tolist():
+    names.append(('thread', _track(worker), f'worker {worker}', worker))
+  for kind, track, name, place in names:
+    args = {'name': name}
+    yield {'ph': 'M', 'name': f'{kind}_name', **track, 'ts': 0, 'args': args}
+    args = {'sort_index': place}
+    name = f'{kind}_sort_index'
+    yield {'ph': 'M', 'name': name, **track, 'ts': 0, 'args': args}
+
+
+def _events(trace: Trace) -> Iterator[dict[str, Any]]:
+  """All but metadata; what begins at one time on one track is in order."""
+  rows = _rows(trace)
+  pulls = collections.defaultdict(list)
+  for row in rows:
+    pulls[row.answered].append(row)
+  if first := [row.pulled for row in pulls[-1]]:
+    yield _slice('pull', _SERVER, min(first), max(first))
+    yield from _arrows('s', _SERVER, min(first), pulls[-1])
+  before: dict[int, int] = {}  # When a worker's last push arrived.
+  for row in rows:
+    yield from _worker(row, before.get(row.worker, row.pulled))
+    before[row.worker] = row.arrived
+    yield from _server(row, pulls[row.number])
+
+
+def _worker(row: _Row, before: int) -> Iterator[dict[str, Any]]:
+  """A push's way, and the wait for its pull since `before`."""
+  track = _track(row.worker)
+  args = {'pulled_version': row.pulled_version, 'staleness': row.staleness}
+  if math.isfinite(row.loss):
+    args['loss'] = row.loss
+  if row.pulled > before:
+    yield _slice('wait', track, before, row.pulled)
+  if row.started > row.pulled:
+    yield _slice('pull', track, row.pulled, row.started)
+  yield _slice('compute', track, row.started, row.computed, args)
+  yield from _arrows('t', track, row.started, [row])
+  if row.arrived > row.computed:
+    yield _slice('push', track, row.computed, row.arrived)
+
+
+def _server(row: _Row, pulls: list[_Row]) -> Iterator[dict[str, Any]]:
+  """A push's end, and the pulls that reply to it."""
+  name = 'update' if row.update else 'push'
+  args = {'worker': row.worker}
+  yield _slice(name, _SERVER, row.seconds, row.until, args)
+  yield from _arrows('f', _SERVER, row.seconds, [row])
+  yield from _arrows('s', _SERVER, row.seconds, pulls)
+  version = row.pulled_version + row.staleness
+  counters = [
+    ('staleness', 'updates', row.staleness),
+    ('version', 'updates', version),
+    ('loss', 'mean', row.loss),
+  ]
+  for name, unit, value in counters:
+    if math.isfinite(value):
+      args = {unit: value}
+      yield {
+        'ph': 'C',
+        'name': name,
+        **_SERVER,
+        'ts': row.seconds,
+        'args': args,
+      }
+
+
+def _track(worker: int) -> dict[str, int]:
+  # Perfetto wants the numbers of threads to differ, across processes, too, and
+  # takes a thread with its process's number for the main one.
+  return {'pid': 2, 'tid': worker + 3}
+
+
+def _slice(
+  name: str, track: dict[str, int], begin: int, end: int, args: Any = None
+) -> dict[str, Any]:
+  times = {'ts': begin, 'dur': end - begin}
+  return {'ph': 'X', 'name': name, **track, **times, 'args': args or {}}
+
+
+def _arrows(
+  phase: str, track: dict[str, int], at: int, rows: Iterable[_Row]
+) -> Iterator[dict[str, Any]]:
+  """One end, or the middle, of these pushes' arrows; yielded after its slice.
+
+  Perfetto ties it to the slice that it read last on the track, other readers to
+  the one that holds the time: at a slice's start, these are the same.
+  """
+  bound = {'bp': 'e'} if phase == 'f' else {}
+  for row in rows:
+    name = {'ph': phase, 'name': 'gradient', 'cat': 'push', 'id': row.number}
+    yield {**name, **bound, **track, 'ts': at}

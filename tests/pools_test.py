@@ -1,0 +1,126 @@
+"""One contract for every pool and every communication; replay of recorded runs.
+
+A new pool is a row of POOLS, and inherits all of it.
+"""
+
+import jax
+import numpy as np
+import pytest
+import reference
+
+import stale_adam as sa
+
+RATE = 0.02
+ADAM = sa.adam(RATE)  # One for all tests: it is a key of jit's cache.
+TOLERANCE = 1e-5  # float32 against float64 over some Adam updates.
+COUNT = 48
+
+POOLS = {
+  'clock': lambda: sa.pools.Virtual(sa.Clock(distribution='gamma', spread=0.5)),
+  'one thread': lambda: sa.pools.Virtual(threads=1),
+  'one device': lambda: sa.pools.Threads(jax.devices()[:1]),
+  'three devices': lambda: sa.pools.Threads(jax.devices()[:3]),
+  'four devices': lambda: sa.pools.Threads(),
+}
+# workers, local, global accumulation, synchronous, pull_every
+CASES = [
+  (1, 1, 1, False, 1),
+  (4, 1, 1, False, 1),
+  (4, 2, 1, False, 1),
+  (4, 2, 2, False, 1),
+  (4, 1, 4, False, 1),
+  (4, 1, 1, True, 1),
+  (4, 2, 1, True, 1),
+  (3, 1, 1, True, 2),
+  (6, 1, 3, False, 2),
+]
+
+
+@pytest.fixture(scope='module')
+def runs(toy, served):
+  """Every run of the contract: (pushes, states), by pool and communication."""
+  made = {}
+
+  def run(pool, case):
+    if (pool, case) not in made:
+      numbers = sa.Communication(*case)
+      made[pool, case] = served(toy, ADAM, numbers, POOLS[pool](), COUNT)
+    return made[pool, case]
+
+  return run
+
+
+def contract(test):
+  return pytest.mark.parametrize('pool', POOLS)(
+    pytest.mark.parametrize('case', CASES, ids=str)(test)
+  )
+
+
+@contract
+def test_no_gradient_is_lost_or_used_twice(runs, pool, case):
+  """Every batch id that was handed out comes back once, the oldest soon."""
+  pushes, _ = runs(pool, case)
+  workers, local, *_ = case
+  ids = sorted(i for push in pushes for i in push.ids)
+  assert len(ids) == len(set(ids)) == COUNT * local
+  # At most those in flight are missing.
+  assert ids[-1] < (COUNT + workers) * local
+  assert all(p.gradient is None for p in pushes)
+
+
+@contract
+def test_every_version_is_the_references(runs, pool, case):
+  """For the order in which the workers happened to arrive."""
+  pushes, states = runs(pool, case)
+  order = [p.worker for p in pushes]
+  adam = reference.Adam(lambda update: RATE)
+  expected = reference.serve(adam, order, *case)
+  assert [p.staleness for p in pushes] == expected.staleness
+  assert [p.pulled_version for p in pushes] == expected.pulled
+  assert [list(p.ids) for p in pushes] == expected.ids
+  np.testing.assert_allclose(
+    np.array([p.loss for p in pushes]), expected.loss, rtol=1e-4
+  )
+  for state in states:
+    wanted = expected.versions[state.version]
+    assert reference.distance(state.params, wanted) < TOLERANCE
+
+
+@contract
+def test_its_trace_replays_it(toy, served, runs, pool, case):
+  """Bit for bit, compiled and on threads; but for an all-reduce's rounding."""
+  pushes, states = runs(pool, case)
+  trace, numbers = sa.Trace.of(pushes), sa.Communication(*case)
+  again = served(toy, ADAM, numbers, sa.pools.Virtual(trace), 2 * COUNT)
+  assert [p.seconds for p in again[0]] == [p.seconds for p in pushes]
+  assert sa.Trace.of(again[0]).digest() == trace.digest()
+  run = sa.simulate(toy, ADAM, numbers, trace, devices=jax.devices()[:1])
+  devices = {'three devices': 3, 'four devices': 4}.get(pool, 1)
+  for found in (again[1][-1].params, run.params):
+    if numbers.synchronous and 1 < numbers.workers <= devices:
+      assert reference.distance(found, states[-1].params) < TOLERANCE
+    else:
+      jax.tree.map(np.testing.assert_array_equal, found, states[-1].params)
+
+
+@contract
+def test_times_are_in_order(runs, pool, case):
+  """Pulled, started, computed, arrived, seen; never two things at a time."""
+  pushes, _ = runs(pool, case)
+  last = dict.fromkeys(range(case[0]), 0.0)
+  seconds = [p.seconds for p in pushes]
+  assert seconds == sorted(seconds)
+  for push in pushes:
+    way = [last[push.worker], *push.times, push.seconds]
+    assert way == sorted(way)
+    last[push.worker] = push.seconds
+    assert 0 <= push.age_seconds <= push.seconds
+    assert push.seconds - push.times.pulled <= push.age_seconds + 1e-9
+
+
+@pytest.mark.parametrize('pool', POOLS)
+def test_a_pool_serves_one_run(toy, pool):
+  with POOLS[pool]() as busy:
+    next(sa.serve(toy, ADAM, sa.Communication(2), busy))
+    with pytest.raises(ValueError, match='is busy.*make a new one'):
+      next(sa.serve(toy, ADAM, sa.Communication(2), busy))

@@ -1,0 +1,188 @@
+"""Transformations of gradient descent, exactly, and their staleness."""
+
+import functools
+
+import hypothesis.strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import reference
+from hypothesis import given
+
+from stale_adam import theory, transforms
+
+SGD = optax.sgd(1.0)
+KEY = jax.random.key(2)
+CALLS = 12
+
+
+@functools.cache
+def compiled(optimizer):
+  """`run(gradients) -> params` after every call, from 0; one compilation."""
+
+  @jax.jit
+  def run(gradients):
+    def call(carry, gradient):
+      params, state = carry
+      updates, state = optimizer.update(gradient, state, params)
+      params = optax.apply_updates(params, updates)
+      return (params, state), params
+
+    start = jnp.zeros(())
+    return jax.lax.scan(call, (start, optimizer.init(start)), gradients)[1]
+
+  return lambda gradients: np.asarray(run(jnp.array(gradients, jnp.float32)))
+
+
+EVERY = {n: transforms.accumulate(SGD, n) for n in range(1, 5)}
+MEAN = {n: transforms.accumulate(SGD, n, use_mean=True) for n in (2, 4)}
+LATE = {n: transforms.delay(SGD, n) for n in range(5)}
+FINITE = optax.apply_if_finite(SGD, 100)
+DROP = {n: transforms.accumulate(FINITE, n) for n in (1, 3)}
+MULTI = {
+  n: optax.MultiSteps(SGD, n, use_grad_mean=False).gradient_transformation()
+  for n in range(1, 5)
+}
+# Whole numbers: sums are exact.
+GRADIENTS = st.lists(st.integers(-99, 99), min_size=CALLS, max_size=CALLS)
+
+
+@given(st.sampled_from([*EVERY]), GRADIENTS)
+def test_gradient_descent_on_sums(every, gradients):
+  """After c calls: minus the sum of the first c - c mod `every`."""
+  found = compiled(EVERY[every])(gradients)
+  expected = [-sum(gradients[: c - c % every]) for c in range(1, CALLS + 1)]
+  assert found.tolist() == expected
+  assert found.tolist() == compiled(MULTI[every])(gradients).tolist()
+  if every in MEAN:
+    assert (every * compiled(MEAN[every])(gradients)).tolist() == expected
+
+
+@given(st.sampled_from([*LATE]), GRADIENTS)
+def test_gradient_descent_on_late_gradients(staleness, gradients):
+  """After c calls: minus the sum of the first c - staleness."""
+  found = compiled(LATE[staleness])(gradients)
+  counts = [max(0, c - staleness) for c in range(1, CALLS + 1)]
+  assert found.tolist() == [-sum(gradients[:c]) for c in counts]
+
+
+@given(
+  st.sampled_from([*DROP]),
+  GRADIENTS,
+  st.integers(0, CALLS - 1),
+  st.sampled_from([np.nan, np.inf, -np.inf]),
+)
+def test_what_is_not_finite_stays_in_its_window(every, gradients, where, bad):
+  """Nothing leaks before the window is full, and it can be dropped whole."""
+  start = where - where % every
+  broken = [*gradients[:where], bad, *gradients[where + 1 :]]
+  found = compiled(EVERY[every])(broken)
+  before = compiled(EVERY[every])(gradients)[: start + every - 1]
+  assert found[: start + every - 1].tolist() == before.tolist()
+  assert not np.isfinite(found[start + every - 1])
+  kept = [*gradients[:start], *[0] * every, *gradients[start + every :]]
+  found = compiled(DROP[every])(broken)
+  assert found.tolist() == compiled(EVERY[every])(kept).tolist()
+
+
+def test_a_nan_stays_in_optax_for_ever():
+  """The reason for an `accumulate` of our own: 0 x NaN = NaN."""
+
+  def updates(optimizer):
+    state, found = optimizer.init(jnp.zeros(())), []
+    for g in (1.0, np.nan, 1.0, 1.0, 1.0, 1.0):
+      update, state = jax.jit(optimizer.update)(jnp.float32(g), state)
+      found.append(float(update))
+    return found
+
+  np.testing.assert_array_equal(
+    updates(EVERY[2]), [0.0, np.nan, 0.0, -2.0, 0.0, -2.0]
+  )
+  assert np.isnan(updates(MULTI[2])[3::2]).all()
+
+
+def test_the_schedule_runs_once_a_window():
+  rates = optax.piecewise_constant_schedule(1.0, {1: 10.0, 2: 10.0})
+  descent = optax.sgd(rates)
+  summed = compiled(transforms.accumulate(descent, 3))(np.ones(9))
+  assert summed.tolist() == [0, 0, -3, -3, -3, -33, -33, -33, -333]
+  late = compiled(transforms.delay(descent, 2))(np.ones(5))
+  assert late.tolist() == [0, 0, -1, -11, -111]
+
+
+def staleness(optimizer, updates):
+  """Staleness of every gradient: parameters that count their versions."""
+  start = jnp.zeros(())
+
+  def call(carry, _):
+    params, state = carry
+    late = params - transforms.pulled_params(state)
+    delta, state = optimizer.update(jnp.float32(-1), state, params)
+    return (optax.apply_updates(params, delta), state), late
+
+  start = start, optimizer.init(start)
+  run = jax.jit(lambda: jax.lax.scan(call, start, length=updates)[1])
+  return np.asarray(run())
+
+
+@pytest.mark.parametrize('pull_every', [1, 5, 7])
+def test_staleness_of_hold(pull_every):
+  found = staleness(transforms.hold(SGD, pull_every), 10 * pull_every)
+  assert found.tolist() == 10 * [*range(pull_every)]
+  assert found.mean() == theory.artificial_staleness(pull_every)
+  phases = tuple(np.arange(4) * pull_every // 4)
+  found = staleness(transforms.hold(SGD, pull_every, phases), 9 * pull_every)
+  expected = reference.staggered(9 * pull_every, pull_every, phases)
+  assert found.tolist() == expected
+  steady = found[pull_every:]
+  assert steady.mean() == theory.artificial_staleness(pull_every)
+
+
+def test_sampled_staleness_has_the_samplers_distribution():
+  """Draws of 0..7 are clipped to 0..5, and to the versions there are."""
+  sampler = lambda key: jax.random.bits(key, dtype=jnp.uint8) % 8
+  late = lambda key: transforms.delay(SGD, sampler, key, 5)
+  found = staleness(late(KEY), 4000)
+  assert np.all(found <= np.minimum(np.arange(4000), 5))
+  counts = np.bincount(found[5:].astype(int), minlength=6)
+  expected = 3995 * np.array([1, 1, 1, 1, 1, 3]) / 8
+  # Chi-squared of 5 degrees exceeds 25.7 once in 10,000 keys.
+  assert np.sum((counts - expected) ** 2 / expected) < 25.7
+  # Independent: neighbours correlate by 0 +- 1 / sqrt(4000).
+  assert abs(np.corrcoef(found[5:-1], found[6:])[0, 1]) < 4 / 4000**0.5
+  again = staleness(late(jax.random.key(2)), 4000)
+  assert again.tolist() == found.tolist()
+  other = staleness(late(jax.random.key(3)), 4000)
+  assert other.tolist() != found.tolist()
+
+
+def test_the_state_tells_the_staleness_of_the_next_gradient():
+  """As measured, which version 0 limits."""
+  optimizer = transforms.delay(SGD, [3, 0, 5])
+  params, found = jnp.zeros(()), []
+  state = optimizer.init(params)
+  for _ in range(9):
+    late = params - transforms.pulled_params(state)
+    assert state.staleness == late
+    found.append(int(late))
+    delta, state = optimizer.update(jnp.float32(-1), state, params)
+    params = optax.apply_updates(params, delta)
+  assert found == [0, 0, 2, 3, 0, 5, 3, 0, 5]
+
+
+def test_pulled_params_looks_inside_and_wants_exactly_one():
+  params = {'x': jnp.arange(2.0)}
+  held = transforms.hold(SGD, 3)
+  nested = optax.apply_if_finite(optax.chain(optax.identity(), held), 1)
+  outer = transforms.hold(nested, 2, phases=(0, 1, 1))
+  for optimizer in (held, nested, transforms.delay(nested, 2)):
+    found = transforms.pulled_params(optimizer.init(params))
+    np.testing.assert_array_equal(found['x'], params['x'])
+  # The outermost counts.
+  assert transforms.pulled_params(outer.init(params))['x'].shape == (3, 2)
+  several = optax.chain(held, transforms.delay(SGD, [1]))
+  for optimizer, count in [(SGD, 0), (LATE[2], 0), (several, 2)]:
+    with pytest.raises(ValueError, match=f'found {count} .*exactly one hold'):
+      transforms.pulled_params(optimizer.init(params))

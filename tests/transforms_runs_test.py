@@ -1,0 +1,200 @@
+"""Transformations in training loops: against NumPy, and against servers."""
+
+import itertools
+
+import jax
+import numpy as np
+import optax
+import pytest
+import reference
+
+import stale_adam as sa
+from stale_adam import transforms
+
+# float32 against float64, or against itself compiled apart, over 60 updates;
+# gradients one update older make more than CONFUSED.
+TOLERANCE = 1e-5
+CONFUSED = 1e-3
+RATE, WARMUP = 0.02, 8
+ADAM = sa.adam(sa.inverse_sqrt(RATE, WARMUP))
+
+at_params = lambda params, state: params
+at_pulled = lambda params, state: transforms.pulled_params(state)
+# Ids of the batches: of a call, of each worker.
+one_each = lambda calls: [[i] for i in range(calls)]
+each = lambda calls, workers: np.reshape(range(calls * workers), (calls, -1))
+
+
+def train(toy, optimizer, ids, where=at_params, axis=None):
+  """Parameters after every call; the t-th sums the gradients of ids[t].
+
+  They are taken at `where(params, state)`: `axis` is that of its workers.
+  """
+  gradient = jax.vmap(
+    jax.grad(lambda params, data: toy.loss(params, data, None)),
+    in_axes=(axis, 0),
+  )
+  shape = lambda x: np.reshape(x, (*np.shape(ids), *x.shape[1:]))
+  data = jax.tree.map(
+    lambda *x: shape(np.stack(x)), *map(toy.batch, np.ravel(ids).tolist())
+  )
+
+  def call(carry, data):
+    params, state = carry
+    summed = jax.tree.map(lambda g: g.sum(0), gradient(where(*carry), data))
+    updates, state = optimizer.update(summed, state, params)
+    params = optax.apply_updates(params, updates)
+    return (params, state), params
+
+  run = jax.jit(lambda s: jax.lax.scan(call, (s, optimizer.init(s)), data)[1])
+  found = jax.device_get(run(toy.init(None)))
+  return [{k: x[t] for k, x in found.items()} for t in range(len(ids))]
+
+
+def worst(found, expected):
+  pairs = zip(found, expected, strict=True)
+  return max(reference.distance(*pair) for pair in pairs)
+
+
+def agree(found, ages):
+  """Every version is the reference's, and not that of older gradients."""
+
+  def expected(ages):
+    rate = lambda u: RATE * min(1, u / WARMUP) * min(1, (WARMUP / u) ** 0.5)
+    return reference.late(reference.Adam(rate), ages)[1:]
+
+  assert worst(found, expected(ages)) < TOLERANCE
+  older = [[age + 1 for age in several] for several in ages]
+  assert worst(found, expected(older)) > CONFUSED
+
+
+@pytest.mark.parametrize('every', [1, 2, 5])
+def test_accumulate_is_the_references(toy, every):
+  found = train(toy, transforms.accumulate(ADAM, every), one_each(40))
+  agree(found[every - 1 :: every], [[0] * every] * (40 // every))
+  for t, (before, after) in enumerate(itertools.pairwise(found), start=1):
+    still = all(np.array_equal(before[k], after[k]) for k in before)
+    assert still == (t % every != every - 1)
+
+
+@pytest.mark.parametrize('staleness', [0, 1, 3, 6])
+def test_delay_is_the_references(toy, staleness):
+  found = train(toy, transforms.delay(ADAM, staleness), one_each(40))
+  agree(found[staleness:], [[staleness]] * (40 - staleness))
+  for params in found[:staleness]:
+    jax.tree.map(np.testing.assert_array_equal, params, reference.initial())
+
+
+@pytest.mark.parametrize('size, largest', [(1, 2), (40, 6), (7, 4), (90, 0)])
+def test_delay_by_array_is_the_references(toy, size, largest):
+  draw = np.random.default_rng(size)
+  staleness = draw.integers(0, largest, size, endpoint=True)
+  optimizer = transforms.delay(ADAM, staleness)
+  found = train(toy, optimizer, one_each(40), at_pulled)
+  agree(found, [[staleness[u % size]] for u in range(40)])
+
+
+def test_delay_by_sampler_is_the_references(toy):
+  key, sampler = jax.random.key(5), lambda key: jax.random.bits(key) % 5
+  drawn = [min(int(sampler(jax.random.fold_in(key, u))), 3) for u in range(40)]
+  assert {*drawn} == {*range(4)}
+  optimizer = transforms.delay(ADAM, sampler, key, largest=3)
+  found = train(toy, optimizer, one_each(40), at_pulled)
+  agree(found, [[s] for s in drawn])
+
+
+@pytest.mark.parametrize('pull_every, workers', [(1, 1), (5, 1), (7, 4)])
+def test_hold_is_the_references(toy, pull_every, workers):
+  optimizer = transforms.hold(ADAM, pull_every)
+  found = train(toy, optimizer, each(40, workers), at_pulled)
+  agree(found, [[u % pull_every] * workers for u in range(40)])
+
+
+@pytest.mark.parametrize(
+  'pull_every, phases', [(1, (0, 0)), (5, (3,)), (7, (0, 2, 4, 6)), (3, (1, 1))]
+)
+def test_staggered_hold_is_the_references(toy, pull_every, phases):
+  optimizer = transforms.hold(ADAM, pull_every, phases)
+  found = train(toy, optimizer, each(40, len(phases)), at_pulled, axis=0)
+  agree(found, reference.staggered(40, pull_every, phases))
+
+
+def test_reduces_to_the_inner_optimizer(toy):
+  expected = train(toy, ADAM, one_each(20))
+  for optimizer, where in [
+    (transforms.accumulate(ADAM, 1), at_params),
+    (transforms.accumulate(ADAM, 1, use_mean=True), at_params),
+    (transforms.delay(ADAM, 0), at_params),
+    (transforms.delay(ADAM, [0, 0]), at_pulled),
+    (transforms.hold(ADAM, 1), at_pulled),
+  ]:
+    found = train(toy, optimizer, one_each(20), where)
+    assert worst(found, expected) < TOLERANCE
+
+
+def test_staggered_in_phase_is_shared(toy):
+  """Workers that all pull when version mod U = 0 hold one snapshot."""
+  several = each(20, 3)
+  shared = train(toy, transforms.hold(ADAM, 4), several, at_pulled)
+  optimizer = transforms.hold(ADAM, 4, phases=(0, 0, 0))
+  found = train(toy, optimizer, several, at_pulled, axis=0)
+  assert worst(found, shared) < TOLERANCE
+
+
+@pytest.mark.parametrize('workers', [1, 2, 3, 4, 5])
+def test_workers_in_turn_are_a_constant_delay(toy, served, workers):
+  """Asynchronous, equal workers: from the first update on, under warm-up.
+
+  The loop makes N - 1 calls more: those in which its queue fills.
+  """
+  pool, numbers = sa.pools.Virtual(), sa.Communication(workers)
+  pushes, states = served(toy, ADAM, numbers, pool, 40)
+  expected = [s.params for s in states]
+  late = transforms.delay(ADAM, workers - 1)
+  found = train(toy, late, one_each(40 + workers - 1))
+  assert worst(found[workers - 1 :], expected) < TOLERANCE
+  assert worst(found[workers:], expected[:-1]) > CONFUSED
+  assert pushes[-1].staleness == workers - 1
+
+
+@pytest.mark.parametrize('seed', [1, 2])
+def test_any_asynchronous_run_is_a_delay_by_its_staleness(toy, served, seed):
+  """With G = 1 the order matters by the staleness that it makes, only."""
+  clock = sa.Clock(distribution='gamma', spread=0.8, seed=seed)
+  pool, numbers = sa.pools.Virtual(clock), sa.Communication(5)
+  pushes, states = served(toy, ADAM, numbers, pool, 60)
+  ids, staleness = [p.ids for p in pushes], [p.staleness for p in pushes]
+  assert len({*staleness}) > 3
+  expected = [s.params for s in states]
+  late = transforms.delay(ADAM, staleness)
+  assert worst(train(toy, late, ids, at_pulled), expected) < TOLERANCE
+  staleness[20] += 4
+  other = transforms.delay(ADAM, staleness)
+  assert worst(train(toy, other, ids, at_pulled), expected) > CONFUSED
+
+
+@pytest.mark.parametrize('workers, pull_every', [(1, 4), (3, 5)])
+def test_artificial_staleness_is_hold(toy, served, workers, pull_every):
+  pool, numbers = (
+    sa.pools.Virtual(),
+    sa.Communication(workers, synchronous=True, pull_every=pull_every),
+  )
+  _, states = served(toy, ADAM, numbers, pool, 30 * workers)
+  expected = [s.params for s in states[workers - 1 :: workers]]
+  ids = each(30, workers)
+  held = transforms.hold(ADAM, pull_every)
+  assert worst(train(toy, held, ids, at_pulled), expected) < TOLERANCE
+  # It is a delay, too, by 0..U-1 over and over, if more memory is no matter.
+  late = transforms.delay(ADAM, range(pull_every))
+  assert worst(train(toy, late, ids, at_pulled), expected) < TOLERANCE
+  assert worst(train(toy, ADAM, ids), expected) > CONFUSED
+
+
+def test_synchronous_workers_are_accumulate(toy, served):
+  """Parameters stand still between updates, the server's as the loop's."""
+  pool, numbers = sa.pools.Virtual(), sa.Communication(4, synchronous=True)
+  _, states = served(toy, ADAM, numbers, pool, 80)
+  expected = [s.params for s in states]
+  found = train(toy, transforms.accumulate(ADAM, 4), one_each(80))
+  assert worst(found, expected) < TOLERANCE
+  assert worst(found[1:], expected[:-1]) > CONFUSED

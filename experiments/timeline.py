@@ -31,7 +31,7 @@ def main(_):
   except (ValueError, OSError) as error:
     sys.exit(str(error))
   print(
-    f'{len(trace):,} pushes in {trace.seconds[-1]:.2f} seconds; busy: workers '
+    f'{len(trace):,} pushes in {trace.seconds.max(initial=0):.2f} seconds; busy: workers '
     f'{100 * busy["workers"]:.1f}%, the server {100 * busy["server"]:.1f}%'
   )
   print(f'open in https://ui.perfetto.dev: {out}')

@@ -31,8 +31,9 @@ import jax
 from absl import flags
 
 from experiments import scales
-from stale_adam import experiment, measure, pools
+from stale_adam import experiment, measure, pools, rows
 from stale_adam.communication import Communication
+from stale_adam.nmt import translation
 from stale_adam.trace import Trace
 
 SCALE = flags.DEFINE_enum(
@@ -154,9 +155,33 @@ def run_name(communication: Communication) -> str:
 
 def recall(trace: Trace) -> None:
   """Gives every flag that the command line leaves open its recorded value."""
-  for name, value in trace.about.get('flags', {}).items():
-    if flags.FLAGS[name].using_default_value:
-      flags.FLAGS[name].value = value
+  recorded = trace.about.get('flags', {})
+  for name in (flag.name for flag in RECORDED):
+    if name in recorded and flags.FLAGS[name].using_default_value:
+      flags.FLAGS[name].value = recorded[name]
+
+
+def check(
+  trace: Trace,
+  chosen: experiment.Settings,
+  learning: translation.Translation,
+  out: Path,
+) -> None:
+  """Refuses, before anything is written, what cannot be replayed.
+
+  Raises:
+    ValueError: if settings differ from those recorded, but for counterfactual
+      runs; if the order cannot happen; if `out` is the trace's own directory.
+  """
+  if not COUNTERFACTUAL.value:
+    # Not by flags: one that is given its default changes nothing.
+    trace.check({**trace.about, **experiment.about(chosen, learning)})
+  rows.dry_run(chosen.communication, trace.worker, 1)
+  if out.resolve() == Path(REPLAY.value).resolve().parent:
+    raise ValueError(
+      f'--out={out} holds the trace to replay, which would be lost: name '
+      'another directory'
+    )
 
 
 def settings() -> experiment.Settings:
@@ -199,6 +224,8 @@ def main(_):
     if REPLAY.value is not None:
       trace = Trace.load(REPLAY.value)
       recall(trace)
+      # XLA splits sums by the number of devices: the same, the same rounding.
+      jax.config.update('jax_num_cpu_devices', trace.about['devices'])
     elif COUNTERFACTUAL.value:
       sys.exit('--counterfactual replays another run: name it by --replay')
     chosen = settings()
@@ -206,7 +233,8 @@ def main(_):
     learning = experiment.task(chosen, text)
     about = {'flags': {f.name: f.value for f in RECORDED}}
     if trace is not None and not COUNTERFACTUAL.value:
-      trace.check(experiment.about(chosen, learning) | about)
+      here = experiment.about(chosen, learning) | about
+      trace.check(trace.about | here)
     name = run_name(chosen.communication)
     out = Path(OUT.value or Path('runs') / SCALE.value / name)
     out.mkdir(parents=True, exist_ok=True)
@@ -236,6 +264,11 @@ def main(_):
     print(
       f'busy: workers {100 * busy["workers"]:.0f}% of their time, the server '
       f'{100 * busy["server"]:.0f}%'
+    )
+  if trace and trace.about['device'] != record['provenance']['device']:
+    print(
+      f'recorded on {trace.about["device"]}, replayed on '
+      f'{record["provenance"]["device"]}: the same but for rounding'
     )
   print(f'record, parameters, trace and events: {out}')
 

@@ -21,7 +21,6 @@ from stale_adam import (
   pools,
   results,
   trace,
-  transforms,
 )
 from stale_adam import measure as measure_lib
 from stale_adam import train as train_lib
@@ -80,7 +79,7 @@ class Settings:
       self.learning_rate, self.warmup_updates, self.decay_after
     )
     made = optimizer.adam(optimizer.ticking(schedule, self.ticks_per_update))
-    return transforms.start_on_zero(made) if self.start_on_zero else made
+    return optimizer.start_on_zero(made) if self.start_on_zero else made
 
 
 def task(
@@ -134,7 +133,7 @@ def config(
 def about(
   settings: Settings, learning: translation.Translation
 ) -> dict[str, Any]:
-  """What a trace says of its run: communication, seed, and all the rest."""
+  """What decides a run's parameters, with its order: kept in its trace."""
   problem = config(settings, learning)
   communication, seed = problem.pop('communication'), problem.pop('seed')
   return {'communication': communication, 'seed': seed, 'problem': problem}
@@ -192,7 +191,10 @@ def run(
     measure,
   )
   arrivals = dataclasses.replace(
-    outcome.trace, about=about(settings, learning) | dict(more or {})
+    outcome.trace,
+    about=about(settings, learning)
+    | {'device': device, 'devices': len(devices)}
+    | dict(more or {}),
   )
   arrivals.save(out / 'trace.npz')
   scores, signature, texts = {}, '', {}

@@ -103,10 +103,14 @@ def simulate(
   for part, own in rows.parts(problem):
     carry, loss = run(carry, key, part, own)
     losses.append(loss.reshape(-1))
-  loss = jnp.concatenate(losses)[rows.place] if losses else jnp.zeros(0)
+  loss, params = jnp.concatenate([*losses, jnp.zeros(0)]), carry[1]
+  if len(devices) > 1:  # The results on one of them.
+    params = jax.tree.map(lambda x: x.addressable_data(0), params)
+    loss = jax.device_put(loss, devices[0])
+  loss = loss[rows.place]
   # By an array: XLA multiplies by a lone number's reciprocal, which rounds.
   loss = loss / jnp.full_like(loss, communication.local_accumulation)
-  return Simulation(carry[1], rows.staleness, rows.pulled_version, loss)
+  return Simulation(params, rows.staleness, rows.pulled_version, loss)
 
 
 def _scan(

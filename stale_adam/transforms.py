@@ -315,35 +315,6 @@ def pulled_params(state: Any) -> Any:
   return jax.tree.map(lambda ring: ring[pulled % len(ring)], keeper.versions)
 
 
-def start_on_zero(
-  inner: optax.GradientTransformation,
-) -> optax.GradientTransformationExtraArgs:
-  """An ablation: the inner optimizer has run once, on a zero gradient.
-
-    (_, o) <- inner(0, inner.init(theta), theta)
-
-  Adam's moments stay 0, but its bias correction and its schedule are one
-  update ahead: the first update is sqrt(1 + b2) / (1 + b1) of what it was,
-  0.74 for the paper's constants, times the schedule's ratio.
-
-  Args:
-    inner: the optimizer.
-
-  Returns:
-    A transformation that differs in `init` only; what the inner optimizer made
-    of zero is not applied.
-
-  Source: the authors' released code, asynchronous initialisation; the paper's
-    text has no such thing.
-  """
-  inner = optax.with_extra_args_support(inner)
-
-  def init(params):
-    return inner.update(_zeros(params), inner.init(params), params)[1]
-
-  return optax.GradientTransformationExtraArgs(init, inner.update)
-
-
 def _update_if(ready, inner, gradient, inner_state, params, extra_args):
   """An inner update; else zero updates and the inner state as it was."""
   run = lambda: inner.update(gradient, inner_state, params, **extra_args)

@@ -72,6 +72,8 @@ def test_is_serve_bit_for_bit(toy, served, case, devices):
   assert len(pushes) == 61
   run = sa.simulate(toy, ADAM, numbers, order, devices=jax.devices()[:devices])
   equal(run.params, states[-1].params)
+  leaves = jax.tree.leaves((run.params, run.loss))
+  assert all(leaf.devices() == {jax.devices()[0]} for leaf in leaves)
   equal(run.loss, np.array([p.loss for p in pushes]))
   assert run.staleness.tolist() == [p.staleness for p in pushes]
   assert run.pulled_version.tolist() == [p.pulled_version for p in pushes]

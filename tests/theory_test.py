@@ -193,7 +193,7 @@ def test_ticking_under_local_accumulation(toy, served):
 
 def test_start_on_zero_is_one_update_ahead():
   rates = sa.inverse_sqrt(1.0, 4)
-  optimizer = transforms.start_on_zero(sa.adam(rates, eps=1e-30))
+  optimizer = optimizers.start_on_zero(sa.adam(rates, eps=1e-30))
   params = {'x': jnp.zeros(2)}
   state = optimizer.init(params)
   assert int(state[0].count) == 1
@@ -211,7 +211,7 @@ def test_start_on_zero_is_one_update_ahead():
 
 def test_the_first_update_after_zero_is_smaller():
   """By sqrt(1 + b2) / (1 + b1) at a constant rate."""
-  optimizer = transforms.start_on_zero(sa.adam(1.0, eps=1e-30))
+  optimizer = optimizers.start_on_zero(sa.adam(1.0, eps=1e-30))
   params = jnp.zeros(2)
   gradient = jnp.array([1.0, -3.0])
   updates, _ = optimizer.update(gradient, optimizer.init(params))

@@ -9,6 +9,7 @@ import numpy as np
 import optax
 import pytest
 
+from stale_adam import optimizer as optimizers
 from stale_adam import transforms
 
 at_params = lambda params, state: params
@@ -40,7 +41,7 @@ CONTRACT = {
   'staggered hold': Row(
     lambda o: transforms.hold(o, 3, phases=(0, 2, 1, 1)), mean_pulled
   ),
-  'start on zero': Row(transforms.start_on_zero),
+  'start on zero': Row(optimizers.start_on_zero),
 }
 PARAMS = {'x': jnp.array([1.0, -2.0]), 'none': None, 'pair': (jnp.ones(()), ())}
 NOISE = jax.tree.map(

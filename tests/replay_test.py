@@ -1,0 +1,55 @@
+"""A run of real threads, had again: the tiny Transformer, dropout on."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+import stale_adam as sa
+from experiments import scales
+from stale_adam.nmt import corpus, translation, vocabulary
+
+PUSHES = 60
+
+
+@pytest.fixture(scope='module')
+def problem():
+  """As `experiments.train --scale=tiny` has it, on fewer sentences."""
+  text = corpus.tiny(train=800, validation=8, test=8)
+  settings = scales.settings('tiny', 'transformer', sa.Communication(4))
+  assert settings.sizes['dropout'] > 0
+  pieces = vocabulary.train(text.train, settings.vocabulary)
+  model = translation.Model('transformer', pieces, settings.sizes)
+  return translation.Translation(model, text, settings.shape).problem
+
+
+def test_a_threaded_run_of_the_transformer_replays_bit_for_bit(
+  problem, tmp_path
+):
+  """From the file, by the compiled simulation and on a virtual clock."""
+  numbers = sa.Communication(4, global_accumulation=2)
+  optimizer = sa.adam(sa.inverse_sqrt(0.003, 20))
+  with sa.pools.Threads(jax.devices()[:2]) as pool:
+    arrivals = sa.serve(problem, optimizer, numbers, pool, seed=3)
+    pushes, states = zip(*itertools.islice(arrivals, PUSHES), strict=True)
+  about = {'communication': vars(numbers), 'seed': 3}
+  sa.Trace.of(pushes, about).save(tmp_path / 'trace.npz')
+  trace = sa.Trace.load(tmp_path / 'trace.npz')
+  run = sa.simulate(
+    problem, optimizer, numbers, trace, 3, devices=jax.devices()[:1]
+  )
+  with sa.pools.Virtual(trace) as pool:
+    *_, (_, last) = sa.serve(problem, optimizer, numbers, pool, seed=3)
+  for params in (run.params, last.params):
+    jax.tree.map(np.testing.assert_array_equal, params, states[-1].params)
+  np.testing.assert_array_equal(run.loss, [push.loss for push in pushes])
+  assert run.staleness.tolist() == [push.staleness for push in pushes]
+  # What the same arrivals would have led to, had the server not summed.
+  other = sa.simulate(
+    *(problem, optimizer, sa.Communication(4), trace, 3),
+    devices=jax.devices()[:1],
+    counterfactual=True,
+  )
+  assert np.mean(other.staleness) > np.mean(run.staleness)
+  assert not np.array_equal(other.loss, run.loss)

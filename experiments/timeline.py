@@ -30,8 +30,9 @@ def main(_):
     busy = busy_share(trace, int(trace.worker.max(initial=0)) + 1)
   except (ValueError, OSError) as error:
     sys.exit(str(error))
+  seconds = trace.seconds.max(initial=0)
   print(
-    f'{len(trace):,} pushes in {trace.seconds.max(initial=0):.2f} seconds; busy: workers '
+    f'{len(trace):,} pushes in {seconds:.2f} seconds; busy: workers '
     f'{100 * busy["workers"]:.1f}%, the server {100 * busy["server"]:.1f}%'
   )
   print(f'open in https://ui.perfetto.dev: {out}')

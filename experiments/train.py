@@ -175,7 +175,7 @@ def check(
   """
   if not COUNTERFACTUAL.value:
     # Not by flags: one that is given its default changes nothing.
-    trace.check({**trace.about, **experiment.about(chosen, learning)})
+    trace.check(trace.about | experiment.about(chosen, learning))
   rows.dry_run(chosen.communication, trace.worker, 1)
   if out.resolve() == Path(REPLAY.value).resolve().parent:
     raise ValueError(
@@ -221,22 +221,23 @@ def main(_):
     jax.config.update('jax_num_cpu_devices', WORKERS.value)
   trace = None
   try:
+    if REPLAY.value is not None and POOL.value == 'threads':
+      sys.exit('--replay decides who arrives when: leave out --pool=threads')
     if REPLAY.value is not None:
       trace = Trace.load(REPLAY.value)
       recall(trace)
       # XLA splits sums by the number of devices: the same, the same rounding.
-      jax.config.update('jax_num_cpu_devices', trace.about['devices'])
+      jax.config.update('jax_num_cpu_devices', trace.about.get('devices', 1))
     elif COUNTERFACTUAL.value:
       sys.exit('--counterfactual replays another run: name it by --replay')
     chosen = settings()
     text = scales.load(SCALE.value, PAIR.value, DATA_DIR.value)
     learning = experiment.task(chosen, text)
     about = {'flags': {f.name: f.value for f in RECORDED}}
-    if trace is not None and not COUNTERFACTUAL.value:
-      here = experiment.about(chosen, learning) | about
-      trace.check(trace.about | here)
     name = run_name(chosen.communication)
     out = Path(OUT.value or Path('runs') / SCALE.value / name)
+    if trace is not None:
+      check(trace, chosen, learning, out)
     out.mkdir(parents=True, exist_ok=True)
   except (ValueError, OSError) as error:
     sys.exit(str(error))
@@ -265,11 +266,9 @@ def main(_):
       f'busy: workers {100 * busy["workers"]:.0f}% of their time, the server '
       f'{100 * busy["server"]:.0f}%'
     )
-  if trace and trace.about['device'] != record['provenance']['device']:
-    print(
-      f'recorded on {trace.about["device"]}, replayed on '
-      f'{record["provenance"]["device"]}: the same but for rounding'
-    )
+  here = record['provenance']['device']
+  if trace and (there := trace.about.get('device', here)) != here:
+    print(f'recorded on {there}, replayed on {here}: the same but for rounding')
   print(f'record, parameters, trace and events: {out}')
 
 

@@ -140,14 +140,23 @@ def keys(seed: Any) -> tuple[jax.Array, jax.Array]:
   return init_key, batch_key
 
 
-def init(optimizer: optax.GradientTransformation, params: Params) -> State:
-  """A server that has received nothing yet."""
+def init(
+  optimizer: optax.GradientTransformation,
+  params: Params,
+  device: jax.Device | None = None,
+) -> State:
+  """A server that has received nothing yet.
+
+  With a device its arrays are bound to it, as gradients from other devices
+  are: a mixture would be compiled once more.
+  """
   # The type of all later parameters, lest the first gradient be compiled twice:
   # not NumPy's, and not one that yields to others, as a Python number's does.
   params = jax.tree.map(lambda x: jnp.array(x, jnp.asarray(x).dtype), params)
   # Some optimizers keep the parameters in their state. The state's memory is
   # reused at every update, the parameters' is not: they must not be the same.
   state = jax.tree.map(jnp.copy, optimizer.init(params))
+  params, state = jax.device_put((params, state), device)
   return State(params, state, None, Snapshot(0, params), 0, 0)
 
 
@@ -256,8 +265,8 @@ def serve(
     arrival.
   """
   init_key, batch_key = keys(seed)
-  params = jax.device_put(problem.init(init_key), device)
-  state = init(optimizer, params)
+  device = device or next(iter(init_key.devices()))
+  state = init(optimizer, problem.init(init_key), device)
   last = state.params
   compute = worker_lib.Gradient(problem, batch_key)
   ids = itertools.count()

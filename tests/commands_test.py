@@ -8,10 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from stale_adam import checkpoint, results
 from stale_adam.nmt import corpus
+from stale_adam.trace import Trace
 
 ROOT = Path(__file__).parents[1]
 LARGE_PAGES = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
@@ -62,8 +65,13 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def environment(folder):
-  """Ours, but for a cache of its own and as many devices as anybody has."""
-  wanted = {'XDG_CACHE_HOME': str(folder / 'cache')}
+  """Ours, but for caches of its own and as many devices as anybody has."""
+  wanted = {
+    'XDG_CACHE_HOME': str(folder / 'cache'),
+    # The runs share most of their programs; compiling is most of their time.
+    'JAX_COMPILATION_CACHE_DIR': str(folder / 'compiled'),
+    'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0.2',
+  }
   dropped = ('XLA_FLAGS', 'GLIBC_TUNABLES', 'JAX_ENABLE_COMPILATION_CACHE')
   kept = {k: v for k, v in os.environ.items() if k not in dropped}
   return kept | wanted | {'JAX_PLATFORMS': 'cpu'}
@@ -128,6 +136,107 @@ def test_a_run_leaves_its_parameters_and_events(run):
   assert not list(out.glob('*.partial'))
 
 
+@pytest.fixture(scope='module')
+def train(run, folder, environment):
+  """Runs the training command into a directory of its own, which it returns."""
+
+  def into(name, *arguments):
+    out = folder / name
+    done = command(
+      environment | LARGE_PAGES, 'train', f'--out={out}', *arguments
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return out
+
+  return into
+
+
+@pytest.fixture(scope='module')
+def threaded(train, folder):
+  """The directory of a measured run on two host threads."""
+  return train(
+    'threaded',
+    f'--data_dir={folder / "data"}',
+    '--communication=asynchronous',
+    '--workers=2',
+    '--pool=threads',
+    '--measure',
+    '--epochs=0.15',
+  )
+
+
+@pytest.fixture(scope='module')
+def replayed(train, threaded):
+  return train('replayed', f'--replay={threaded / "trace.npz"}')
+
+
+@pytest.fixture(scope='module')
+def counterfactual(train, threaded):
+  return train(
+    'counterfactual',
+    f'--replay={threaded / "trace.npz"}',
+    '--counterfactual',
+    '--learning_rate=0.001',
+  )
+
+
+def outcome(out):
+  """(record, trace, arrays of the best parameters) of a run."""
+  record = results.read(out / 'record.json')
+  trace = Trace.load(out / 'trace.npz')
+  assert record['trace_sha256'] == trace.digest()
+  params, _ = checkpoint.load(out / 'params.npz')
+  return record, trace, jax.tree.leaves(params)
+
+
+def test_threads_leave_their_times(threaded):
+  record, trace, _ = outcome(threaded)
+  assert record['provenance']['pool'] == 'threads'
+  assert record['provenance']['device'].startswith('2 x ')
+  assert record['busy_share'].keys() == {'workers', 'server'}
+  assert all(0 < share <= 1 for share in record['busy_share'].values())
+  assert len(trace) == record['curve'][-1]['pushes'] > 2
+  assert set(trace.worker.tolist()) == {0, 1}
+  assert np.all(np.diff(trace.seconds) >= 0)
+
+
+def test_measures_are_in_the_trace_and_the_events(threaded):
+  _, trace, _ = outcome(threaded)
+  (events,) = threaded.glob('events.out.tfevents.*')
+  written = events.read_bytes()
+  layers = [name for name in trace.columns if name.startswith('noise/')]
+  assert len(layers) > 2
+  for name in ('distance', 'cosine', *layers):
+    # Of the first push there is nothing to compare with yet.
+    assert np.all(np.isfinite(trace.columns[name][1:])), name
+    assert name.encode() in written
+  assert np.all(trace.columns['distance'][trace.columns['staleness'] > 0] > 0)
+  assert np.all(np.abs(trace.columns['cosine'][1:]) <= 1 + 1e-6)
+
+
+def test_a_replay_is_the_run_bit_for_bit(threaded, replayed):
+  record, trace, params = outcome(threaded)
+  again, order, same = outcome(replayed)
+  assert again['trace_sha256'] == record['trace_sha256']
+  assert again['config'] == record['config']
+  assert again['mean_staleness'] == record['mean_staleness']
+  assert again['busy_share'] is None
+  np.testing.assert_array_equal(order.columns['loss'], trace.columns['loss'])
+  assert len(params) == len(same) > 0
+  assert all(map(np.array_equal, params, same))
+
+
+def test_a_counterfactual_run_differs_in_parameters_alone(
+  threaded, counterfactual
+):
+  record, _, params = outcome(threaded)
+  other, _, changed = outcome(counterfactual)
+  assert other['trace_sha256'] == record['trace_sha256']
+  assert other['staleness_histogram'] == record['staleness_histogram']
+  assert other['config']['learning_rate'] == 0.001
+  assert not all(map(np.array_equal, params, changed))
+
+
 def test_translates_line_by_line(run, environment):
   lines = b'The old man reads a book.\n\nThe \xff woman sleeps.\n'
   done = command(environment, 'translate', f'--model={run[1]}', input=lines)
@@ -159,6 +268,40 @@ MISTAKES = [
   ('train --scale=huge', 'huge.*tiny'),
   ('train --no_such_flag=1', 'no_such_flag'),
   ('train --data_dir={folder}/data --out={folder}/file', '{folder}/file'),
+  ('train --counterfactual', 'counterfactual.*--replay'),
+  ('train --replay=/nonexistent', '/nonexistent'),
+  ('train --replay={folder}/cut.npz', 'cut.npz is damaged'),
+  (
+    'train --replay={folder}/other.npz --data_dir={folder}/data',
+    'recorded under other settings',
+  ),
+  (
+    'train --replay={threaded}/trace.npz --learning_rate=0.001 '
+    '--out={folder}/refused',
+    'learning_rate: 0.003 in the trace, 0.001 here.*counterfactual',
+  ),
+  (
+    'train --replay={threaded}/trace.npz --counterfactual --workers=1 '
+    '--out={folder}/refused',
+    'worker 1, who has no work',
+  ),
+  (
+    'train --replay={threaded}/trace.npz --out={threaded}',
+    'holds the trace to replay',
+  ),
+  (  # The recorded rate may be named: what is wrong here is the directory.
+    'train --replay={threaded}/trace.npz --learning_rate=0.003 '
+    '--out={folder}/file',
+    '{folder}/file',
+  ),
+  ('timeline', 'trace.*must'),
+  ('timeline --trace=/nonexistent', '/nonexistent'),
+  ('timeline --trace={folder}/cut.npz', 'cut.npz is damaged'),
+  ('timeline --trace={replayed}/trace.npz', 'no columns.*replay'),
+  (
+    'timeline --trace={threaded}/trace.npz --out={folder}/file/x',
+    '{folder}/file',
+  ),
   ('translate', 'model.*must'),
   ('translate --model=/nonexistent', '/nonexistent'),
   ('translate --model={folder}/damaged', 'params.npz is damaged'),
@@ -168,9 +311,11 @@ MISTAKES = [
   ('translate --model={run} --beam=0', 'beam=0.*positive'),
 ]
 
+TIMELINE = 'timeline --trace={threaded}/trace.npz'
+
 
 @pytest.fixture(scope='module')
-def filled(run, folder):
+def filled(run, threaded, replayed, folder):
   """The place of the run, and beside it some that are none."""
   (folder / 'file').write_text('A file, no directory.')
   for name in ('damaged', 'foreign'):
@@ -180,14 +325,19 @@ def filled(run, folder):
   data = (run[1] / 'params.npz').read_bytes()
   (folder / 'damaged' / 'params.npz').write_bytes(data[: len(data) // 2])
   checkpoint.save(folder / 'foreign' / 'params.npz', {}, {'of': 'others'})
-  return {'folder': folder, 'run': run[1]}
+  data = (threaded / 'trace.npz').read_bytes()
+  (folder / 'cut.npz').write_bytes(data[: len(data) // 2])
+  later = {'flags': {'no_such_flag': 1}}  # As a later version may have it.
+  Trace([0, 1], [1.0, 2.0], about=later).save(folder / 'other.npz')
+  places = {'threaded': threaded, 'replayed': replayed}
+  return places | {'folder': folder, 'run': run[1]}
 
 
 @pytest.fixture(scope='module')
 def outcomes(filled, environment, tmp_path_factory):
   """(exit status, stdout, stderr) by command line."""
   lines = [f'{name} --help' for name in COMMANDS]
-  lines += [line for line, _ in MISTAKES]
+  lines += [line for line, _ in MISTAKES] + [TIMELINE]
   done = subprocess.run(
     [sys.executable, '-c', DRIVER, str(tmp_path_factory.mktemp('printed'))],
     input=json.dumps([line.format(**filled).split() for line in lines]),
@@ -199,6 +349,26 @@ def outcomes(filled, environment, tmp_path_factory):
     check=True,
   )
   return dict(zip(lines, json.loads(done.stdout), strict=True))
+
+
+def test_a_refused_replay_leaves_nothing(outcomes, filled):
+  assert not (filled['folder'] / 'refused').exists()
+  names = {'params.npz', 'record.json', 'trace.npz', 'vocabulary.model'}
+  assert names <= {path.name for path in filled['threaded'].iterdir()}
+
+
+def test_timeline_writes_a_picture_beside_the_trace(outcomes, filled):
+  code, printed, errors = outcomes[TIMELINE]
+  assert code == 0, errors
+  _, trace, _ = outcome(filled['threaded'])
+  path = filled['threaded'] / 'timeline.json'
+  events = json.loads(path.read_text('utf-8'))['traceEvents']
+  names = {event['args'].get('name') for event in events if 'args' in event}
+  assert {'server', 'worker 0', 'worker 1'} <= names
+  computed = [e for e in events if (e['ph'], e['name']) == ('X', 'compute')]
+  assert len(computed) == len(trace)
+  assert f'{len(trace)} pushes' in printed and str(path) in printed
+  assert re.search(r'busy: workers [\d.]+%, the server [\d.]+%', printed)
 
 
 def flags_of(name):

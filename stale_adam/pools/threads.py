@@ -32,7 +32,8 @@ class Threads:
   Worker w computes on device w mod D, whose thread takes its work in the order
   it was sent. Synchronous workers that have a device each compute in one
   program over their devices, which adds up the gradients: an all-reduce. Their
-  last push brings the sum. Everything is compiled before the clock starts.
+  last push brings the sum. The clock starts with the first update, when all is
+  compiled.
 
   A run's trace replays it: on CPUs bit for bit, but for the all-reduce, which
   adds in an order of its own.
@@ -49,6 +50,7 @@ class Threads:
     self._arrivals: queue.SimpleQueue = queue.SimpleQueue()
     self._threads: list[threading.Thread] = []
     self._clock = _Stopwatch()
+    self._started = False
     self._busy: set[int] = set()
     self._together: list[tuple[int, Work]] = []  # Sent, to go out as one.
     self._first: list[_Job] = []  # Sent before the clock starts.
@@ -69,6 +71,9 @@ class Threads:
         'make a new one'
       )
     self._busy.add(worker)
+    if work.version and not self._started:
+      self._started = True
+      self._clock.start()
     self._together.append((worker, work))
     shared = 1 < work.together <= len(self._devices)
     if shared and len(self._together) < work.together:
@@ -107,11 +112,12 @@ class Threads:
     Workers finish what they have begun and wait; nothing becomes staler, for
     no update is made.
     """
-    self._clock.stop()
+    running = self._clock.stop()
     try:
       yield
     finally:
-      self._clock.start()
+      if running:
+        self._clock.start()
 
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""
@@ -140,14 +146,13 @@ class Threads:
     return self._inboxes[self._devices.index(job.devices[0])]
 
   def _start(self) -> None:
-    """Compiles on all devices at once, then lets the workers and clock go."""
+    """Compiles on all devices at once, then lets the workers go."""
     first = {job.devices: job for job in self._first}
     with concurrent.futures.ThreadPoolExecutor(len(first)) as executor:
       list(executor.map(self._compute, first.values()))
     for inbox in self._inboxes:
       thread = threading.Thread(target=self._work, args=(inbox,), daemon=True)
       self._threads.append(thread)
-    self._clock.start()
     for job in self._first:
       self._inbox(job).put(job)
     for thread in self._threads:
@@ -212,8 +217,11 @@ class _Stopwatch:
   def start(self) -> None:
     self._state = (self.seconds(), time.monotonic())
 
-  def stop(self) -> None:
+  def stop(self) -> bool:
+    """Whether it was running."""
+    running = self._state[1] is not None
     self._state = (self.seconds(), None)
+    return running
 
 
 @jax.jit

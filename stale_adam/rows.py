@@ -91,7 +91,8 @@ def dry_run(
   """Who pulls what, and what each push does: `serve`, with empty pytrees."""
   nothing = Problem(lambda key: {}, None, None)
   arrivals = server.serve(
-    nothing, optax.identity(), communication, _Order(order)
+    *(nothing, optax.identity(), communication, _Order(order)),
+    device=jax.local_devices()[0],  # Even while jit traces us.
   )
   pushes, versions, places = [], [], []
   group, filled, newest = -1, devices, 0

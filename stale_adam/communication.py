@@ -39,7 +39,10 @@ class Communication:
         if not isinstance(value, bool):
           raise ValueError(f'synchronous={value!r}: use True or False')
         continue
-      if not (isinstance(value, numbers.Integral) and value >= 1):
+      whole = isinstance(value, numbers.Integral) and not isinstance(
+        value, bool
+      )
+      if not (whole and value >= 1):
         raise ValueError(f'{field.name}={value}: use a whole number, 1 or more')
     if self.synchronous and self.global_accumulation not in (1, self.workers):
       raise ValueError(
@@ -47,6 +50,8 @@ class Communication:
         f'uses the pushes of all {self.workers} workers; leave it at 1, or use '
         f'{self.workers}, which means the same'
       )
+    if self.synchronous:  # What means the same is the same.
+      object.__setattr__(self, 'global_accumulation', 1)
 
   @property
   def pushes_per_update(self) -> int:

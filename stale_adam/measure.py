@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -67,23 +66,23 @@ def _measured(measure, pulled, last, params, gradient, moments):
   else:
     lengths = norm(gradient) * norm(moved)
     found['cosine'] = optax.tree.vdot(gradient, moved) / lengths
-  for adam in moments:
-    for name, value in _noise(measure, adam).items():
-      found[f'noise/{name}'] = value
+  for name, value in _noise(measure, moments).items():
+    found[f'noise/{name}'] = value
   return found
 
 
-def _noise(measure: Measure, adam: Any) -> Mapping[str, jax.Array]:
+def _noise(measure: Measure, moments: list[Any]) -> dict[str, jax.Array]:
   """Var g / (E g)^2 of every group of parameters."""
-  unbias = lambda moment, decay: moment / (1 - decay**adam.count)
-  sums: dict[str, list] = {}
-  paths = jax.tree_util.tree_flatten_with_path(adam.mu)[0]
-  for (path, m), v in zip(paths, jax.tree.leaves(adam.nu), strict=True):
-    keys = jax.tree_util.keystr(
-      path[: measure.depth], simple=True, separator='/'
-    )
-    mean = jnp.sum(jnp.square(unbias(m, measure.b1)))
-    square = jnp.sum(unbias(v, measure.b2))
-    sums.setdefault(keys or 'all', []).append(jnp.stack([mean, square]))
-  totals = {name: sum(parts) for name, parts in sums.items()}
-  return {name: square / mean - 1 for name, (mean, square) in totals.items()}
+  sums: dict[str, Any] = {}
+  for adam in moments:
+    unbias = lambda moment, b, adam=adam: moment / (1 - b**adam.count)
+    paths = jax.tree_util.tree_flatten_with_path(adam.mu)[0]
+    for (path, m), v in zip(paths, jax.tree.leaves(adam.nu), strict=True):
+      name = jax.tree_util.keystr(
+        path[: measure.depth], simple=True, separator='/'
+      )
+      mean = jnp.sum(jnp.square(unbias(m, measure.b1)))
+      square = jnp.sum(unbias(v, measure.b2))
+      total = sums.get(name or 'all', (0.0, 0.0))
+      sums[name or 'all'] = total[0] + mean, total[1] + square
+  return {name: square / mean - 1 for name, (mean, square) in sums.items()}

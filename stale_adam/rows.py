@@ -15,6 +15,8 @@ from stale_adam import server, trace
 from stale_adam.communication import Communication
 from stale_adam.problem import Problem
 
+_NOTHING = Problem(lambda key: {}, None, None)
+_IDENTITY = optax.identity()  # One for all: it is a key of jit's cache.
 IDLE, FIRST, MIDDLE, LAST = range(4)  # Of the pushes that make an update.
 _BYTES = 1 << 28  # Of batches handed to the compiled program at a time.
 
@@ -60,26 +62,52 @@ class Rows(NamedTuple):
     return int(self.staleness.max(initial=0)) + 1
 
   @property
+  def together(self) -> int:
+    """The most pushes that are computed at once."""
+    return int((self.case != IDLE).sum(1).max(initial=1))
+
+  @property
   def cases(self) -> tuple[int, ...]:
-    """Those that occur: the program has code for no other."""
-    return tuple(np.unique(self.case).tolist())
+    """Those that occur; the program has code for no other.
+
+    IDLE is always one. Then each push is a branch of a conditional, which XLA
+    does not fuse with the gradient: it would round in another way than `serve`.
+    """
+    return tuple(np.unique([IDLE, *self.case.ravel()]).tolist())
+
+  def padded(self, length: int) -> 'Rows':
+    """With idle groups up to a multiple of `length`, for one compilation."""
+    more = -len(self.case) % length
+    pad = lambda x, mode: np.pad(x, [(0, more), *[(0, 0)] * (x.ndim - 1)], mode)
+    return self._replace(
+      pulled=pad(self.pulled, 'constant'),
+      version=pad(self.version, 'edge'),
+      case=pad(self.case, 'constant'),
+      ids=pad(self.ids, 'constant'),
+    )
 
   def parts(self, problem: Problem) -> Iterator[tuple[Any, ...]]:
     """The rows and batches of every call of the compiled program."""
-    size = sum(np.asarray(x).nbytes for x in jax.tree.leaves(problem.batch(0)))
+    with jax.ensure_compile_time_eval():
+      leaves = jax.tree.leaves(problem.batch(0))
+    size = sum(np.asarray(x).nbytes for x in leaves)
     length = max(1, _BYTES // (size * self.ids[:1].size or 1))
-    for start in range(0, len(self.case), length):
+    rows = self.padded(length) if length < len(self.case) else self
+    for start in range(0, len(rows.case), length):
       part = slice(start, start + length)
-      ids = self.ids[part]
+      ids = rows.ids[part]
       if ids.shape[1] == 1:  # One device has no axis of its own.
         ids = ids[:, 0]
-      batches = [problem.batch(number) for number in ids.ravel().tolist()]
-      stack = lambda *x, ids=ids: np.stack(x).reshape(ids.shape + x[0].shape)
+      with jax.ensure_compile_time_eval():
+        batches = [problem.batch(number) for number in ids.ravel().tolist()]
+      stack = lambda *x, ids=ids: np.stack(x).reshape(
+        ids.shape + np.shape(x[0])
+      )
       yield (
         (
-          self.pulled[part] % self.versions,
-          self.version[part] % self.versions,
-          self.case[part],
+          rows.pulled[part] % self.versions,
+          rows.version[part] % self.versions,
+          rows.case[part],
         ),
         (ids, jax.tree.map(stack, *batches)),
       )
@@ -89,21 +117,18 @@ def dry_run(
   communication: Communication, order: np.ndarray, devices: int
 ) -> Rows:
   """Who pulls what, and what each push does: `serve`, with empty pytrees."""
-  nothing = Problem(lambda key: {}, None, None)
-  arrivals = server.serve(
-    *(nothing, optax.identity(), communication, _Order(order)),
-    device=jax.local_devices()[0],  # Even while jit traces us.
-  )
+  arrivals = server.serve(_NOTHING, _IDENTITY, communication, _Order(order))
   pushes, versions, places = [], [], []
   group, filled, newest = -1, devices, 0
-  for push, state in arrivals:
-    if filled == devices or push.pulled_version > newest:
-      group, filled = group + 1, 0
-      newest = push.pulled_version + push.staleness
-    places.append(group * devices + filled)
-    filled += 1
-    pushes.append(push)
-    versions.append(state.version)
+  with jax.ensure_compile_time_eval():  # Even while jit traces us.
+    for push, state in arrivals:
+      if filled == devices or push.pulled_version > newest:
+        group, filled = group + 1, 0
+        newest = push.pulled_version + push.staleness
+      places.append(group * devices + filled)
+      filled += 1
+      pushes.append(push)
+      versions.append(state.version)
   count = len(pushes)
 
   def placed(values, *shape):

@@ -103,12 +103,14 @@ class Handed(NamedTuple):
   """What the server remembers of the work that a worker has.
 
   Attributes:
-    snapshot: what was pulled.
+    version: of the snapshot.
+    params: of the snapshot, if they are to be measured.
     pushes: received by then.
     seconds: when the arrival came that this was the reply to.
   """
 
-  snapshot: Snapshot
+  version: int
+  params: Params | None
   pushes: int
   seconds: float
 
@@ -156,6 +158,13 @@ def init(
   # Some optimizers keep the parameters in their state. The state's memory is
   # reused at every update, the parameters' is not: they must not be the same.
   state = jax.tree.map(jnp.copy, optimizer.init(params))
+  # Some let dtypes grow, from bfloat16 to float32 say: at once, not later.
+  types = lambda state: [x.dtype for x in jax.tree.leaves(state)]
+  while True:
+    after = jax.eval_shape(optimizer.update, params, state, params)[1]
+    if types(after) == types(state):
+      break
+    state = jax.tree.map(lambda x, y: x.astype(y.dtype), state, after)
   params, state = jax.device_put((params, state), device)
   return State(params, state, None, Snapshot(0, params), 0, 0)
 
@@ -267,7 +276,7 @@ def serve(
   init_key, batch_key = keys(seed)
   device = device or next(iter(init_key.devices()))
   state = init(optimizer, problem.init(init_key), device)
-  last = state.params
+  last = state.params if measure else None  # Before the last update.
   compute = worker_lib.Gradient(problem, batch_key)
   ids = itertools.count()
   together = communication.workers if communication.synchronous else 1
@@ -276,21 +285,23 @@ def serve(
   def reply(workers, seconds):
     for worker in workers:
       batches = [next(ids) for _ in range(communication.local_accumulation)]
-      work = Work(compute, pull(state), batches, state.version, together)
-      handed[worker] = Handed(work.snapshot, state.pushes, seconds)
+      snapshot = pull(state)
+      params = snapshot.params if measure else None
+      handed[worker] = Handed(snapshot.version, params, state.pushes, seconds)
+      work = Work(compute, snapshot, batches, state.version, together)
       pool.send(worker, work)
 
   reply(range(communication.workers), 0.0)
   waiting = []
   while (arrival := pool.receive()) is not None:
-    pulled, pushes, seconds = handed.pop(arrival.worker)
+    work = handed.pop(arrival.worker)
     gradient = arrival.gradient
     arrival = arrival._replace(
       gradient=None,
-      staleness=state.version - pulled.version,
-      staleness_pushes=state.pushes - pushes,
-      age_seconds=arrival.seconds - seconds,
-      measured=measure and measure(pulled.params, last, state, gradient),
+      staleness=state.version - work.version,
+      staleness_pushes=state.pushes - work.pushes,
+      age_seconds=arrival.seconds - work.seconds,
+      measured=measure and measure(work.params, last, state, gradient),
     )
     before, state = state, push(optimizer, communication, state, gradient)
     if measure and state.version > before.version:
@@ -299,5 +310,5 @@ def serve(
     if len(waiting) == together:
       reply(sorted(waiting), arrival.seconds)
       waiting = []
-    del gradient, pulled, before  # Their memory is not held while we yield.
+    del gradient, work, before  # Their memory is not held while we yield.
     yield arrival, state

@@ -48,14 +48,20 @@ def simulate(
 ) -> Simulation:
   """Trains as `serve` does when the workers arrive in this order.
 
-  One compiled scan; on a CPU the result is that of `serve`, bit for bit. It
-  keeps max(staleness) + 1 versions of the parameters, however many workers
-  there are. It can be vmapped over the learning rate, or whatever else the
-  optimizer closes over, and over the seed; vmap rounds matrix products in
-  another way, so those results agree to a tolerance.
+  One compiled scan; on one CPU device its result is that of `serve`, bit for
+  bit, if the optimizer works element by element, as Adam does. It keeps
+  max(staleness) + 1 versions of the parameters, however many workers there are.
+  It can be vmapped over the learning rate, or whatever else the optimizer
+  closes over, and over the seed; vmap rounds matrix products in another way, so
+  those results agree to a tolerance.
 
   With several devices, consecutive pushes whose snapshots all exist are
   computed at once, one on each; then every device applies them all, in order.
+  XLA rounds a program of several CPU devices in another way.
+
+  The program is compiled for the length of the order and its largest staleness,
+  and kept, with what the loss and the optimizer refer to, until
+  `jax.clear_caches()`.
 
   Args:
     problem: what is minimised.
@@ -63,8 +69,8 @@ def simulate(
     communication: how.
     order: the worker of every arrival, 0 to N - 1; or a trace.
     seed: as of `serve`.
-    devices: that compute gradients; all local ones if None, unless we are
-      being traced, by vmap or jit.
+    devices: that compute gradients; if None all local accelerators, or one
+      device where there are none or while vmap or jit traces us.
     counterfactual: take a trace's order alone, whatever communication and seed
       it was recorded with; otherwise one that differs is refused.
 
@@ -78,15 +84,18 @@ def simulate(
       here = {'communication': numbers, 'seed': seed}
       if isinstance(seed, jax.core.Tracer):  # It has no value to compare.
         del here['seed']
+      here = {k: here[k] for k in here.keys() & order.about.keys()}
       order.check(order.about | here)
-    order = order.worker
+  else:  # Which checks it.
+    order = trace.Trace(order, np.zeros(len(order)))
+  order = order.worker
   init_key, key = server.keys(seed)
   state = server.init(optimizer, problem.init(init_key))
-  if devices is None:
-    devices = jax.local_devices()
-    if len(devices) > 1 and _traced(problem, optimizer, state):
-      devices = devices[:1]
-  rows = rows_lib.dry_run(communication, np.asarray(order), len(devices))
+  devices = _devices(devices, problem, optimizer, state, key)
+  rows = rows_lib.dry_run(communication, order, len(devices))
+  if rows.together < len(devices):  # More of them would be idle.
+    devices = devices[: rows.together]
+    rows = rows_lib.dry_run(communication, order, len(devices))
   several = communication.pushes_per_update > 1
   carry = (
     None,
@@ -99,11 +108,12 @@ def simulate(
     run = _spread(tuple(devices), *static)
   else:
     run = functools.partial(_alone, *static, 1)
+    carry, key = jax.device_put((carry, key), devices[0])
   losses = []
   for part, own in rows.parts(problem):
     carry, loss = run(carry, key, part, own)
     losses.append(loss.reshape(-1))
-  loss, params = jnp.concatenate([*losses, jnp.zeros(0)]), carry[1]
+  loss, params = jnp.concatenate(losses or [jnp.zeros(0)]), carry[1]
   if len(devices) > 1:  # The results on one of them.
     params = jax.tree.map(lambda x: x.addressable_data(0), params)
     loss = jax.device_put(loss, devices[0])
@@ -111,6 +121,18 @@ def simulate(
   # By an array: XLA multiplies by a lone number's reciprocal, which rounds.
   loss = loss / jnp.full_like(loss, communication.local_accumulation)
   return Simulation(params, rows.staleness, rows.pulled_version, loss)
+
+
+def _devices(devices, problem, optimizer, state, key) -> list[Any]:
+  """Where to compute; [None] is jax's default device."""
+  if devices is not None:
+    if not len(devices):
+      raise ValueError('devices=[]: name one or more, or None for the default')
+    return list(devices)
+  found = [d for d in jax.local_devices() if d.platform != 'cpu']
+  if len(found) > 1 and not _traced(problem, optimizer, state, key):
+    return found
+  return [None]
 
 
 def _scan(
@@ -155,11 +177,8 @@ def _scan(
         jax.tree.map(lambda x, i=i: x[i], gathered) for i in range(devices)
       ]
     for i, gradient in enumerate(gradients):
-      if len(branches) == 1:
-        held = branches[0](*held, gradient)
-      else:
-        which = jnp.searchsorted(np.array(cases), case[i])
-        held = jax.lax.switch(which, branches, *held, gradient)
+      which = jnp.searchsorted(np.array(cases), case[i])
+      held = jax.lax.switch(which, branches, *held, gradient)
       versions = jax.tree.map(
         lambda x, new, i=i: x.at[version[i]].set(new), versions, held[0]
       )
@@ -218,13 +237,10 @@ def _push(case, optimizer, communication, params, state, accumulator, gradient):
   return after.params, after.optimizer_state, accumulator
 
 
-def _traced(problem: Problem, optimizer, state: server.State) -> bool:
+def _traced(problem: Problem, optimizer, state: server.State, key) -> bool:
   """Whether vmap or jit traces us: a program of several devices cannot be."""
-  loss = jax.make_jaxpr(problem.loss)(
-    state.params, problem.batch(0), jax.random.key(0)
-  )
-  update = jax.make_jaxpr(optimizer.update)(
-    state.params, state.optimizer_state, state.params
-  )
-  leaves = [*jax.tree.leaves(state.params), *loss.consts, *update.consts]
+  held = state.params, state.optimizer_state
+  loss = jax.make_jaxpr(problem.loss)(held[0], problem.batch(0), key)
+  update = jax.make_jaxpr(optimizer.update)(held[0], held[1], held[0])
+  leaves = [*jax.tree.leaves((held, key)), *loss.consts, *update.consts]
   return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)

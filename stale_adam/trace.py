@@ -41,7 +41,7 @@ class Trace:
   def __post_init__(self):
     worker = np.asarray(self.worker)
     columns = {name: np.asarray(c) for name, c in self.columns.items()}
-    rest = {'seconds': np.asarray(self.seconds, np.float64)} | columns
+    rest = {'seconds': np.array(self.seconds, np.float64)} | columns
     if worker.ndim != 1:
       raise ValueError(f'worker has shape {worker.shape}: use one axis')
     for name, column in rest.items():

@@ -74,8 +74,10 @@ class Outcome:
   def words_per_second(self) -> dict[str, float]:
     """Target words a second, by the pool's clock and by the wall's."""
     last = self.curve[-1]
+    # A clock that starts with the first update may not have started.
+    virtual = last['virtual_seconds'] or float('nan')
     return {
-      'virtual': last['target_words'] / last['virtual_seconds'],
+      'virtual': last['target_words'] / virtual,
       'measured': last['target_words'] / max(self.seconds, 1e-9),
     }
 
@@ -181,9 +183,11 @@ class _Run:
       yield self._validate(state), state.params
 
   def _validate(self, state: server.State) -> dict:
-    new, self._validated = self.pushes[self._validated :], len(self.pushes)
+    new = jax.device_get(self.pushes[self._validated :])
+    self.pushes[self._validated :] = new  # No longer on the device.
+    self._validated = len(self.pushes)
     self.measured = {
-      name: float(np.nanmean([float(push.measured[name]) for push in new]))
+      name: float(np.nanmean([push.measured[name] for push in new]))
       for name in new[-1].measured or ()
     }
     point = {
@@ -193,7 +197,7 @@ class _Run:
       'epochs': self.words / self.task.words_per_epoch,
       'virtual_seconds': new[-1].seconds,
       'seconds': self.seconds,
-      'train_loss': float(np.mean([float(push.loss) for push in new])),
+      'train_loss': float(np.mean([push.loss for push in new])),
       'validation_loss': self.task.validation_loss(state.params),
       'bleu': self.task.validation_bleu(state.params),
     }

@@ -80,7 +80,7 @@ def accumulate(
   Source: the paper's section 5.1, global accumulation.
   """
   inner = optax.with_extra_args_support(inner)
-  _check_whole('every', every, 1)
+  every = _check_whole('every', every, 1)
 
   def init(params):
     return AccumulateState(jnp.int32(0), _zeros(params), inner.init(params))
@@ -148,7 +148,7 @@ def delay(
         f'key={key}, largest={largest}: a sampler of staleness needs both, '
         'as in delay(inner, sampler, jax.random.key(0), largest=3)'
       )
-    _check_whole('largest', largest, 0)
+    largest = _check_whole('largest', largest, 0)
     draw = lambda version: jnp.clip(
       staleness(jax.random.fold_in(key, version)), 0, largest
     )
@@ -159,7 +159,7 @@ def delay(
       f'out with staleness={staleness}'
     )
   if isinstance(staleness, numbers.Number):
-    _check_whole('staleness', staleness, 0)
+    staleness = _check_whole('staleness', staleness, 0)
     return _queue(inner, staleness) if staleness else inner
   table = np.asarray(staleness)
   whole = table.ndim == 1 and table.size and table.dtype.kind in 'iu'
@@ -255,7 +255,7 @@ def hold(
   Source: the paper's section 4.3; the authors' released code for `phases`.
   """
   inner = optax.with_extra_args_support(inner)
-  _check_whole('pull_every', pull_every, 1)
+  pull_every = _check_whole('pull_every', pull_every, 1)
   if phases is not None and (
     not len(phases) or not all(p in range(pull_every) for p in phases)
   ):
@@ -318,7 +318,15 @@ def pulled_params(state: Any) -> Any:
 def _update_if(ready, inner, gradient, inner_state, params, extra_args):
   """An inner update; else zero updates and the inner state as it was."""
   run = lambda: inner.update(gradient, inner_state, params, **extra_args)
-  wait = lambda: (_zeros(jax.eval_shape(run)[0]), inner_state)
+
+  def wait():
+    updates, after = jax.eval_shape(run)
+    # Some let a state's dtype grow at their first update.
+    same = jax.tree.map(
+      lambda x, y: jnp.asarray(x, y.dtype), inner_state, after
+    )
+    return _zeros(updates), same
+
   return jax.lax.cond(ready, run, wait)
 
 
@@ -348,3 +356,4 @@ def _copies(tree, count):
 def _check_whole(name, value, least):
   if not (isinstance(value, numbers.Integral) and value >= least):
     raise ValueError(f'{name}={value}: use a whole number, {least} or more')
+  return int(value)  # NumPy's would widen the counters.

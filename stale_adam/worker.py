@@ -49,43 +49,24 @@ class Gradient:
     return loss / len(ids), gradient
 
   def over(
-    self, devices: Sequence[jax.Device], unravel: Callable[[jax.Array], Params]
-  ) -> Callable[[jax.Array, Sequence[Sequence[int]]], Any]:
+    self, devices: Sequence[jax.Device], params: Params
+  ) -> Callable[[jax.Array, Sequence[Sequence[int]]], tuple[jax.Array, Any]]:
     """The same for one worker on each of `devices`, all at one snapshot.
 
-    Parameters and gradients travel as one flat vector: moving a pytree takes a
+    Parameters and gradients travel as flat vectors: moving a pytree takes a
     time for every leaf.
 
     Args:
       devices: where the workers are.
-      unravel: makes parameters of a flat vector.
+      params: of the problem, for their structure.
 
     Returns:
       `compute(vector, ids)`, ids of each worker's batches, which returns
       (losses, one for each worker; the sum of all gradients, flat). That sum is
-      an all-reduce, whose order of addition is the device's.
+      an all-reduce, which adds in an order of its own.
     """
-    loss, key = self.problem.loss, self.key
-    first = parallel(
-      lambda vector, batch, number: add(
-        loss, None, unravel(vector), batch, key, number
-      ),
-      devices,
-      in_axes=(None, 0, 0),
-    )
-    another = parallel(
-      lambda total, vector, batch, number: add(
-        loss, total, unravel(vector), batch, key, number
-      ),
-      devices,
-      in_axes=(0, None, 0, 0),
-    )
-    # One device has nothing to reduce, and its sum is exact.
-    reduce = (
-      (lambda x: jax.lax.psum(x, AXIS)) if len(devices) > 1 else lambda x: x
-    )
-    finish = parallel(
-      lambda total: (total[0], reduce(ravel_pytree(total[1])[0])), devices
+    first, another, finish = _programs(
+      self.problem.loss, tuple(devices), _Structure(params)
     )
 
     def compute(vector, ids):
@@ -93,13 +74,48 @@ class Gradient:
       for numbers in zip(*ids, strict=True):
         batches = [self.problem.batch(number) for number in numbers]
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-        more = (vector, batch, np.array(numbers))
+        more = (vector, batch, self.key, np.array(numbers))
         # pmap confuses the axes of its arguments if one of them is None.
         total = first(*more) if total is None else another(total, *more)
       losses, vectors = finish(total)
       return losses / len(ids[0]), vectors.addressable_shards[0].data[0]
 
     return compute
+
+
+class _Structure:
+  """What a program depends on: equal if all shapes and types are."""
+
+  def __init__(self, params: Params):
+    leaves, tree = jax.tree.flatten(params)
+    self._key = tree, tuple((x.shape, x.dtype) for x in leaves)
+    self.unravel = ravel_pytree(params)[1]
+
+  def __eq__(self, other):
+    return self._key == other._key
+
+  def __hash__(self):
+    return hash(self._key)
+
+
+@functools.lru_cache(maxsize=64)
+def _programs(loss, devices, structure):
+  """On every device: a first batch, another one, and the end of it."""
+  # One device has nothing to reduce, and its sum is exact.
+  several = len(devices) > 1
+  reduce = lambda x: jax.lax.psum(x, AXIS) if several else x
+  first = lambda vector, batch, key, number: add(
+    loss, None, structure.unravel(vector), batch, key, number
+  )
+  another = lambda total, vector, batch, key, number: add(
+    loss, total, structure.unravel(vector), batch, key, number
+  )
+  finish = lambda total: (total[0], reduce(ravel_pytree(total[1])[0]))
+  return (
+    parallel(first, devices, in_axes=(None, 0, None, 0)),
+    parallel(another, devices, in_axes=(0, None, 0, None, 0)),
+    parallel(finish, devices),
+  )
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)

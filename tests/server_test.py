@@ -167,7 +167,7 @@ def test_seed_decides_the_start_and_communication_does_not(toy, served):
   'field',
   ['workers', 'local_accumulation', 'global_accumulation', 'pull_every'],
 )
-@pytest.mark.parametrize('value', [0, -3, 1.5])
+@pytest.mark.parametrize('value', [0, -3, 1.5, True])
 def test_numbers_must_be_whole_and_positive(field, value):
   wanted = f'{re.escape(f"{field}={value}")}.*whole number, 1 or more'
   with pytest.raises(ValueError, match=wanted):
@@ -179,6 +179,7 @@ def test_synchronous_updates_use_all_workers():
     numbers = sa.Communication(4, 2, accumulation, synchronous=True)
     assert numbers.pushes_per_update == 4
     assert numbers.batches_per_update == 8
+    assert numbers == sa.Communication(4, 2, synchronous=True)
   assert sa.Communication(4, 2, 3).pushes_per_update == 3
   assert sa.Communication(4, 2, 3).batches_per_update == 6
   with pytest.raises(ValueError, match='=2: .*all 4 workers; leave it at 1'):

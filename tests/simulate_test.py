@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import itertools
+import types
 
 import hypothesis.strategies as st
 import jax
@@ -12,6 +13,7 @@ import optax
 import pytest
 import reference
 from hypothesis import given, settings
+from optax import contrib
 
 import stale_adam as sa
 from stale_adam import rows
@@ -20,7 +22,9 @@ from stale_adam import rows
 module = importlib.import_module('stale_adam.simulate')
 
 RATE = 0.02
-ADAM = sa.adam(RATE)  # One for all tests: it is a key of jit's cache.
+# One of each for all tests: they are keys of jit's cache.
+ADAM, MOMENTUM = sa.adam(RATE), optax.sgd(0.05, momentum=0.9)
+PRODIGY = contrib.prodigy()
 TOLERANCE = 1e-5  # float32 against float64 over a hundred Adam updates.
 ONE = jax.devices()[:1]
 DRAWS = st.lists(st.integers(0, 9), min_size=1, max_size=40)
@@ -58,25 +62,96 @@ def random_order(communication, count, seed=0):
 
 
 def equal(left, right):
-  jax.tree.map(np.testing.assert_array_equal, left, right)
+  wide = lambda tree: jax.tree.map(lambda x: np.asarray(x, np.float32), tree)
+  jax.tree.map(np.testing.assert_array_equal, wide(left), wide(right))
 
 
-@pytest.mark.parametrize('devices', [1, 3, 4])
-@pytest.mark.parametrize('case', CASES, ids=str)
-def test_is_serve_bit_for_bit(toy, served, case, devices):
-  """On one device, and when several compute pushes together."""
-  numbers = sa.Communication(*case)
+def test_sums_over_all_parameters_are_equal_to_rounding(toy, served):
+  """Prodigy's, whose state in bfloat16 grows in two updates, besides."""
+  numbers, optimizer = sa.Communication(3, global_accumulation=2), PRODIGY
+  run, state, losses = both(toy, optimizer, numbers, served, ONE)
+  assert reference.distance(run.params, state.params) < 1e-6
+  cast = lambda key: jax.tree.map(lambda x: x.astype('bfloat16'), toy.init(key))
+  run = sa.simulate(
+    toy._replace(init=cast), optimizer, numbers, [0, 1, 2, 0], devices=ONE
+  )
+  assert all(x.dtype == 'bfloat16' for x in jax.tree.leaves(run.params))
+
+
+def _norm_loss(params, batch, key):
+  """Gradients that end in products and sums, which XLA likes to fuse."""
+  del key
+  hidden = batch['inputs'] @ params['inner']
+  hidden = (hidden - jnp.mean(hidden)) / (jnp.std(hidden) + 1e-3)
+  found = jax.nn.softmax(hidden * params['outer'][None])
+  return jnp.mean(jnp.square(found - batch['target'][:, None]))
+
+
+@pytest.fixture(params=['toy', 'norm', 'bfloat16'])
+def problem(request, toy):
+  """Three kinds of loss, whose gradients XLA compiles in different ways."""
+  if request.param == 'norm':
+    return toy._replace(loss=_norm_loss)
+  if request.param == 'bfloat16':
+    cast = lambda tree: jax.tree.map(lambda x: x.astype(jnp.bfloat16), tree)
+    return toy._replace(
+      init=lambda key: cast(toy.init(key)),
+      loss=lambda params, batch, key: toy.loss(params, cast(batch), key),
+    )
+  return toy
+
+
+def both(problem, optimizer, numbers, served, devices):
+  """(simulation, last state of serve, its pushes) of one order."""
   order = random_order(numbers, 61)
-  arrivals = sa.Trace(order, np.arange(61.0))
-  pushes, states = served(toy, ADAM, numbers, sa.pools.Virtual(arrivals), 99)
+  pool = sa.pools.Virtual(sa.Trace(order, np.arange(61.0)))
+  pushes, states = served(problem, optimizer, numbers, pool, 99)
   assert len(pushes) == 61
-  run = sa.simulate(toy, ADAM, numbers, order, devices=jax.devices()[:devices])
-  equal(run.params, states[-1].params)
-  leaves = jax.tree.leaves((run.params, run.loss))
-  assert all(leaf.devices() == {jax.devices()[0]} for leaf in leaves)
-  equal(run.loss, np.array([p.loss for p in pushes]))
+  run = sa.simulate(problem, optimizer, numbers, order, devices=devices)
   assert run.staleness.tolist() == [p.staleness for p in pushes]
   assert run.pulled_version.tolist() == [p.pulled_version for p in pushes]
+  leaves = jax.tree.leaves((run.params, run.loss))
+  assert all(leaf.devices() == {devices[0]} for leaf in leaves)
+  assert run.loss.dtype == pushes[0].loss.dtype
+  return run, states[-1], jnp.stack([p.loss for p in pushes])
+
+
+@pytest.mark.parametrize('case', CASES, ids=str)
+def test_is_serve_bit_for_bit(problem, served, case):
+  """Momentum shows what Adam hides; for Adam see the pools' contract."""
+  numbers = sa.Communication(*case)
+  run, state, losses = both(problem, MOMENTUM, numbers, served, ONE)
+  equal(run.params, state.params)
+  equal(run.loss, losses)
+
+
+@pytest.mark.parametrize('devices', [3, 4])
+@pytest.mark.parametrize('case', CASES, ids=str)
+def test_several_devices_compute_together(toy, served, case, devices):
+  """To rounding: a program of several devices is compiled in another way."""
+  numbers = sa.Communication(*case)
+  where = jax.devices()[-devices:]
+  run, state, losses = both(toy, MOMENTUM, numbers, served, where)
+  assert reference.distance(run.params, state.params) < 1e-6
+  np.testing.assert_allclose(run.loss, losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'optimizer',
+  [
+    optax.inject_hyperparams(optax.adam)(learning_rate=0.01),
+    optax.chain(optax.clip_by_global_norm(0.1), optax.lion(0.01)),
+    sa.accumulate(optax.inject_hyperparams(optax.adam)(0.01), 3),
+    sa.delay(sa.adam(0.01), np.int64(2)),
+  ],
+  ids=['inject', 'chain', 'accumulate', 'delay'],
+)
+def test_other_optimizers(problem, served, optimizer):
+  """Some let the dtypes of their state grow at the first update."""
+  numbers = sa.Communication(3, global_accumulation=2)
+  run, state, losses = both(problem, optimizer, numbers, served, ONE)
+  equal(run.params, state.params)
+  equal(run.loss, losses)
 
 
 @settings(max_examples=25)
@@ -119,8 +194,8 @@ def test_seeds_and_rates_can_be_vmapped(toy):
   def run(rate, seed):
     return sa.simulate(problem, sa.adam(rate), numbers, order, seed)
 
-  both = jax.vmap(jax.vmap(run, (None, 0)), (0, None))
-  for function in (both, jax.jit(both)):
+  grid = jax.vmap(jax.vmap(run, (None, 0)), (0, None))
+  for function in (grid, jax.jit(grid)):
     found = function(rates, seeds)
     assert found.staleness.shape == found.loss.shape == (2, 2, 40)
     for i, j in itertools.product(range(2), repeat=2):
@@ -165,6 +240,34 @@ def test_keeps_no_more_versions_than_the_largest_staleness_asks_for(
   assert used < 4000 * (2 * versions + 8)
 
 
+def test_what_is_traced_is_noticed_wherever_it_is(linear, monkeypatch):
+  """In the optimizer's state or the seed alone, with accelerators around."""
+  found = [types.SimpleNamespace(platform='gpu')] * 2
+  monkeypatch.setattr(jax, 'local_devices', lambda: found)
+  numbers, order = sa.Communication(2), [0, 1, 0]
+  devices = []
+
+  def chosen(*arguments):
+    devices.append(select(*arguments))
+    return [None]
+
+  select = module._devices
+  monkeypatch.setattr(module, '_devices', chosen)
+  inject = optax.inject_hyperparams(optax.sgd)
+  jax.vmap(
+    lambda rate: sa.simulate(linear, inject(learning_rate=rate), numbers, order)
+  )(jnp.ones(2))
+  jax.vmap(lambda rate: sa.simulate(linear, optax.sgd(rate), numbers, order))(
+    jnp.ones(2)
+  )
+  jax.vmap(lambda seed: sa.simulate(linear, MOMENTUM, numbers, order, seed))(
+    jnp.arange(2)
+  )
+  jax.jit(lambda: sa.simulate(linear, MOMENTUM, numbers, order))()
+  sa.simulate(linear, MOMENTUM, numbers, order)
+  assert devices == 4 * [[None]] + [found]
+
+
 def test_nothing_is_compiled_twice(toy):
   traces = []
 
@@ -182,7 +285,7 @@ def test_nothing_is_compiled_twice(toy):
 
 
 def test_parts_are_one_run(toy, monkeypatch):
-  """When the batches do not fit, the same program is called again."""
+  """When the batches do not fit, the rest is idle at the end."""
   numbers = sa.Communication(4, 2, 2)
   order = random_order(numbers, 50)
   whole = sa.simulate(toy, ADAM, numbers, order, devices=ONE)
@@ -199,15 +302,24 @@ def test_parts_are_one_run(toy, monkeypatch):
       [0, 1, 1, 1],
       'arrival 3 .* worker 1, .* in flight: 0',
     ),
+    (sa.Communication(2), [0, 1.5], 'worker runs from .* use whole numbers'),
+    (sa.Communication(2), [[0, 1]], r'shape \(1, 2\): use one axis'),
   ],
 )
 def test_an_order_that_cannot_happen_is_refused(toy, numbers, order, message):
   with pytest.raises(ValueError, match=message):
     sa.simulate(toy, ADAM, numbers, order)
+  if np.ndim(order) > 1 or 1.5 in order:
+    return
   pool = sa.pools.Virtual(sa.Trace(order, np.arange(float(len(order)))))
   with pool, pytest.raises(ValueError, match=message):
     for _ in sa.serve(toy, ADAM, numbers, pool):
       pass
+
+
+def test_no_devices_are_refused(toy):
+  with pytest.raises(ValueError, match='name one or more'):
+    sa.simulate(toy, ADAM, sa.Communication(1), [0], devices=[])
 
 
 def test_no_arrivals_leave_the_initial_parameters(toy):

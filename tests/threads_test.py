@@ -1,5 +1,6 @@
 """Host threads: errors, interrupts, pauses, and the all-reduce."""
 
+import gc
 import itertools
 import os
 import queue
@@ -71,15 +72,15 @@ class Counted(queue.SimpleQueue):
     self.arrived.release()
 
 
-def test_evaluation_stops_the_clock_and_adds_no_staleness(toy):
+def test_evaluation_stops_the_clock_and_adds_no_staleness(toy, monkeypatch):
   """All workers arrive meanwhile; the version that they meet has not moved."""
+  monkeypatch.setattr(queue, 'SimpleQueue', Counted)
   with sa.pools.Threads() as pool:
-    pool._arrivals = Counted()
     arrivals = sa.serve(toy, SGD, sa.Communication(4), pool)
     pushes = [push for push, _ in itertools.islice(arrivals, 20)]
     with pool.paused():
       before = pool._clock.seconds()
-      for _ in range(20 + 4):
+      for _ in range(4 + 20 + 4):  # Once for nothing on each device.
         assert pool._arrivals.arrived.acquire(timeout=60)
       assert pool._clock.seconds() == before
     after = [push for push, _ in itertools.islice(arrivals, 4)]
@@ -96,7 +97,7 @@ def test_the_all_reduce_is_the_servers_sum(toy, workers, local):
   compute = worker.Gradient(toy, key)
   ids = np.arange(workers * local).reshape(workers, local).tolist()
   vector, unravel = jax.flatten_util.ravel_pytree(params)
-  losses, total = compute.over(jax.devices()[:workers], unravel)(vector, ids)
+  losses, total = compute.over(jax.devices()[:workers], params)(vector, ids)
   state = server.init(SGD, params)
   numbers = sa.Communication(workers, local, synchronous=True)
   expected = [compute(params, numbers) for numbers in ids]
@@ -133,7 +134,7 @@ def test_the_server_may_have_a_device_of_its_own(toy):
   jax.tree.map(np.testing.assert_array_equal, run.params, states[-1].params)
 
 
-INTERRUPTED = """
+PROGRAM = """
 import jax
 jax.config.update('jax_num_cpu_devices', 2)
 import jax.numpy as jnp
@@ -142,25 +143,65 @@ problem = sa.Problem(
   lambda key: jnp.zeros(3), lambda p, b, key: jnp.sum((p - b) ** 2),
   lambda number: jnp.ones(3),
 )
-with sa.pools.Threads() as pool:
-  arrivals = sa.serve(problem, sa.adam(1e-3), sa.Communication(2), pool)
-  for i, _ in enumerate(arrivals):
-    if i == 50:
-      print('running', flush=True)
+pool = sa.pools.Threads()
+arrivals = sa.serve(problem, sa.adam(1e-3), sa.Communication(2), pool)
+for i, _ in enumerate(arrivals):
+  if i == 50:
+    print('running', flush=True)
+  if i == LAST:
+    break
 """
 
 
-def test_an_interrupt_ends_the_program():
+def program(last):
   environment = {k: v for k, v in os.environ.items() if k != 'XLA_FLAGS'}
-  program = subprocess.Popen(
-    [sys.executable, '-c', INTERRUPTED],
+  return subprocess.Popen(
+    [sys.executable, '-c', PROGRAM.replace('LAST', str(last))],
     env=environment,
     stdout=subprocess.PIPE,
     stderr=subprocess.PIPE,
     text=True,
   )
-  assert program.stdout.readline() == 'running\n'
-  program.send_signal(signal.SIGINT)
-  _, errors = program.communicate(timeout=60)
-  assert program.returncode == -signal.SIGINT
+
+
+def test_a_program_may_end_without_closing_the_pool():
+  run = program(60)
+  _, errors = run.communicate(timeout=60)
+  assert (run.returncode, errors) == (0, '')
+
+
+def test_an_interrupt_ends_the_program():
+  run = program(-1)
+  assert run.stdout.readline() == 'running\n'
+  run.send_signal(signal.SIGINT)
+  _, errors = run.communicate(timeout=60)
+  assert run.returncode == -signal.SIGINT
   assert errors.rstrip().endswith('KeyboardInterrupt')
+
+
+def test_a_pool_that_nobody_holds_ends_its_threads(linear):
+  pool = sa.pools.Threads(jax.devices()[:2])
+  arrivals = sa.serve(linear, SGD, sa.Communication(2), pool)
+  next(arrivals)
+  del pool, arrivals
+  gc.collect()
+  assert not threads_alive()
+
+
+class Sealed(Exception):
+  """Takes no notes."""
+
+  def add_note(self, note):
+    raise TypeError('sealed')
+
+
+def test_an_error_that_takes_no_notes_ends_the_run_too(linear):
+  def batch(number):
+    if number == 5:
+      raise Sealed('batch 5')
+    return linear.batch(number)
+
+  with sa.pools.Threads() as pool, pytest.raises(Sealed, match='batch 5'):
+    broken = linear._replace(batch=batch)
+    for push, _ in sa.serve(broken, SGD, sa.Communication(3), pool):
+      assert max(push.ids) < 40, 'the error was swallowed'

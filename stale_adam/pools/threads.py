@@ -1,10 +1,10 @@
 """Workers on real devices: one host thread for each, and a real clock."""
 
-import concurrent.futures
 import contextlib
 import queue
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -20,9 +20,12 @@ class _Job(NamedTuple):
   """Work for one worker, or for several that compute in one program."""
 
   workers: list[int]
-  work: list[Work]
+  ids: list[Sequence[int]]  # Of each worker.
+  compute: Any  # As `Gradient.over` returns it.
   devices: tuple[jax.Device, ...]
+  version: int
   vector: jax.Array  # The snapshot's parameters.
+  unravel: Any
   pulled: float
 
 
@@ -45,19 +48,32 @@ class Threads:
   """
 
   def __init__(self, devices: Sequence[jax.Device] | None = None):
-    self._devices = tuple(devices or jax.local_devices())
+    self._devices = tuple(jax.local_devices() if devices is None else devices)
     self._inboxes = [queue.SimpleQueue() for _ in self._devices]
     self._arrivals: queue.SimpleQueue = queue.SimpleQueue()
-    self._threads: list[threading.Thread] = []
     self._clock = _Stopwatch()
     self._started = False
     self._busy: set[int] = set()
     self._together: list[tuple[int, Work]] = []  # Sent, to go out as one.
-    self._first: list[_Job] = []  # Sent before the clock starts.
+    self._programs: dict[tuple[jax.Device, ...], Any] = {}
+    # Sent before all devices have compiled; None when they have.
+    self._first: list[_Job] | None = []
     self._snapshot: tuple[Any, Any] = (None, None)  # Last parameters, vector.
     self._unravel: Any = None
-    self._programs: dict[tuple[jax.Device, ...], Any] = {}
-    self._closed = False
+    closed = threading.Event()
+    threads = [
+      threading.Thread(
+        target=_work,
+        args=(inbox, self._arrivals, self._clock, closed),
+        daemon=True,
+      )
+      for inbox in self._inboxes
+    ]
+    for thread in threads:
+      thread.start()
+    # They know nothing of the pool: it ends them when it is collected, too, and
+    # before the interpreter does.
+    self._end = weakref.finalize(self, _end, self._inboxes, threads, closed)
 
   def send(self, worker: int, work: Work) -> None:
     """Hands a worker its work as soon as the snapshot has been computed.
@@ -81,29 +97,33 @@ class Threads:
     sent, self._together = self._together, []
     place = worker % len(self._devices)
     devices = self._devices[: len(sent)] if shared else (self._devices[place],)
+    if devices not in self._programs:
+      program = work.compute.over(devices, work.snapshot.params)
+      self._programs[devices] = program
     job = _Job(
-      [w for w, _ in sent],
-      [w for _, w in sent],
+      [worker for worker, _ in sent],
+      [work.ids for _, work in sent],
+      self._programs[devices],
       devices,
+      work.snapshot.version,
       self._vector(work.snapshot.params),
+      self._unravel,
       self._clock.seconds(),
     )
-    if self._threads:
+    if self._first is None:
       self._inbox(job).put(job)
     else:
       self._first.append(job)
 
   def receive(self) -> Push:
     """Waits for the next arrival; raises whatever its worker raised."""
-    if self._closed:
+    if not self._end.alive:
       raise ValueError('the pool is closed: make a new one for another run')
-    if not self._threads:
-      self._start()
-    arrival = self._arrivals.get()
-    if isinstance(arrival, BaseException):
-      raise arrival
-    self._busy.discard(arrival.worker)
-    return arrival._replace(seconds=self._clock.seconds())
+    if self._first is not None:
+      self._compile()
+    push = self._arrival()
+    self._busy.discard(push.worker)
+    return push._replace(seconds=self._clock.seconds())
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
@@ -121,12 +141,7 @@ class Threads:
 
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""
-    self._closed = True
-    for inbox in self._inboxes:
-      inbox.put(None)
-    deadline = time.monotonic() + _PATIENCE
-    for thread in self._threads:  # A daemon, if it takes longer than that.
-      thread.join(max(0.0, deadline - time.monotonic()))
+    self._end()
 
   def __enter__(self) -> 'Threads':
     return self
@@ -145,63 +160,77 @@ class Threads:
   def _inbox(self, job: _Job) -> queue.SimpleQueue:
     return self._inboxes[self._devices.index(job.devices[0])]
 
-  def _start(self) -> None:
-    """Compiles on all devices at once, then lets the workers go."""
-    first = {job.devices: job for job in self._first}
-    with concurrent.futures.ThreadPoolExecutor(len(first)) as executor:
-      list(executor.map(self._compute, first.values()))
-    for inbox in self._inboxes:
-      thread = threading.Thread(target=self._work, args=(inbox,), daemon=True)
-      self._threads.append(thread)
-    for job in self._first:
+  def _arrival(self) -> Push:
+    arrival = self._arrivals.get()
+    if isinstance(arrival, BaseException):
+      raise arrival
+    return arrival
+
+  def _compile(self) -> None:
+    """Has every program run once for nothing before the first work goes out.
+
+    Else the first device to be ready would push alone for a while.
+    """
+    trials = {job.devices: job for job in self._first}
+    for job in trials.values():
       self._inbox(job).put(job)
-    for thread in self._threads:
-      thread.start()
+    for job in trials.values():
+      for _ in job.workers:
+        self._arrival()
+    sent, self._first = self._first, None
+    for job in sent:
+      self._inbox(job).put(job)
 
-  def _work(self, inbox: queue.SimpleQueue) -> None:
-    """A device's thread: computes what comes, until it is None."""
-    while (job := inbox.get()) is not None and not self._closed:
-      try:
-        pushes = self._compute(job)
-      except BaseException as error:
+
+def _work(inbox, arrivals, clock, closed) -> None:
+  """A device's thread: computes what comes, until it is None."""
+  while (job := inbox.get()) is not None and not closed.is_set():
+    try:
+      pushes = _compute(job, clock)
+    except BaseException as error:
+      with contextlib.suppress(Exception):  # Some refuse to be changed.
         error.add_note(f'raised by worker {job.workers}')
-        pushes = [error]
-      for push in pushes:
-        self._arrivals.put(push)
+      pushes = [error]
+    for push in pushes:
+      arrivals.put(push)
+    del job, pushes, push  # Nothing is held while we wait.
 
-  def _compute(self, job: _Job) -> list[Push]:
-    """The pushes of a job; the last one brings the gradient of all."""
-    vector = jax.device_put(job.vector, job.devices[0])
-    jax.block_until_ready(vector)
-    started = self._clock.seconds()
-    if job.devices not in self._programs:
-      compute = job.work[0].compute
-      self._programs[job.devices] = compute.over(job.devices, self._unravel)
-    program = self._programs[job.devices]
-    losses, total = jax.block_until_ready(
-      program(vector, [work.ids for work in job.work])
+
+def _compute(job: _Job, clock: '_Stopwatch') -> list[Push]:
+  """The pushes of a job; the last one brings the gradient of all."""
+  vector = jax.device_put(job.vector, job.devices[0])
+  jax.block_until_ready(vector)
+  started = clock.seconds()
+  home = next(iter(job.vector.devices()))
+  losses, total = jax.block_until_ready(job.compute(vector, job.ids))
+  computed = clock.seconds()
+  gradient = job.unravel(jax.device_put(total, home))
+  losses = jax.device_put(losses, home)
+  jax.block_until_ready((gradient, losses))
+  times = Times(job.pulled, started, computed, clock.seconds())
+  last = len(job.workers) - 1
+  return [
+    Push(
+      worker,
+      job.version,
+      ids,
+      times.arrived,
+      losses[i],
+      gradient if i == last else None,
+      times,
     )
-    computed = self._clock.seconds()
-    home = next(iter(job.vector.devices()))
-    gradient = self._unravel(jax.device_put(total, home))
-    losses = jax.device_put(losses, home)
-    jax.block_until_ready((gradient, losses))
-    times = Times(job.pulled, started, computed, self._clock.seconds())
-    last = len(job.work) - 1
-    return [
-      Push(
-        worker,
-        work.snapshot.version,
-        work.ids,
-        times.arrived,
-        losses[i],
-        gradient if i == last else None,
-        times,
-      )
-      for i, (worker, work) in enumerate(
-        zip(job.workers, job.work, strict=True)
-      )
-    ]
+    for i, (worker, ids) in enumerate(zip(job.workers, job.ids, strict=True))
+  ]
+
+
+def _end(inboxes, threads, closed) -> None:
+  """Ends the threads, and waits for those that compute."""
+  closed.set()
+  for inbox in inboxes:
+    inbox.put(None)
+  deadline = time.monotonic() + _PATIENCE
+  for thread in threads:  # A daemon, if it takes longer than that.
+    thread.join(max(0.0, deadline - time.monotonic()))
 
 
 class _Stopwatch:

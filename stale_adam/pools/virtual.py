@@ -55,7 +55,10 @@ class Virtual:
     clock = clock_lib.Clock() if order is None else order
     replay = isinstance(clock, trace_lib.Trace)
     self._arrivals = _Recorded(clock) if replay else _Clocked(clock)
-    self._flights: list[_Flight] = []
+    self._closed = False
+    self._busy: set[int] = set()
+    self._flights: list[_Flight] = []  # A heap, and of these those that
+    self._waiting: list[_Flight] = []  # nobody computes yet.
     self._threads = threads or os.cpu_count() or 1
     self._executor = concurrent.futures.ThreadPoolExecutor(self._threads)
 
@@ -65,13 +68,15 @@ class Virtual:
     Raises:
       ValueError: if the worker has work already: the pool served another run.
     """
-    if any(flight.worker == worker for flight in self._flights):
+    if worker in self._busy:
       raise ValueError(
         f'worker {worker} is busy with another run: a pool serves one run, '
         'make a new one'
       )
+    self._busy.add(worker)
     self.seconds, flight = self._arrivals.flight(self.seconds, worker, work)
     heapq.heappush(self._flights, flight)
+    heapq.heappush(self._waiting, flight)
 
   def receive(self) -> Push | None:
     """Waits for the next arrival; raises whatever its worker raised.
@@ -82,12 +87,20 @@ class Virtual:
     Raises:
       ValueError: if the worker that the trace names has no work.
     """
-    for flight in heapq.nsmallest(2 * self._threads, self._flights):
-      if flight.result is None and flight.key < math.inf:
-        flight.result = self._executor.submit(_compute, flight.work)
+    if self._closed:
+      raise ValueError('the pool is closed: make a new one for another run')
     if self._arrivals.ended(self._flights):
       return None
+    # The next to arrive must be computed, and some after it may be.
+    while self._waiting and self._waiting[0].key < math.inf:
+      computing = len(self._flights) - len(self._waiting)
+      due = self._waiting[0] is self._flights[0]
+      if computing >= 2 * self._threads and not due:
+        break
+      flight = heapq.heappop(self._waiting)
+      flight.result = self._executor.submit(_compute, flight.work)
     flight = heapq.heappop(self._flights)
+    self._busy.discard(flight.worker)
     loss, gradient = flight.result.result()
     self.seconds = max(self.seconds, flight.seconds)
     work = flight.work
@@ -107,6 +120,7 @@ class Virtual:
 
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""
+    self._closed = True
     self._executor.shutdown(wait=True, cancel_futures=True)
 
   def __enter__(self) -> 'Virtual':
@@ -164,7 +178,7 @@ class _Recorded:
     place, self._next = self._next, self._next + 1
     if place == len(self._trace.worker):
       return True
-    if not flights or min(flights).key != place:
+    if not flights or flights[0].key != place:
       raise trace_lib.infeasible(
         place, int(self._trace.worker[place]), [f.worker for f in flights]
       )

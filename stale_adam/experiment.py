@@ -173,10 +173,7 @@ def run(
   kind = type(pool).__name__.lower()
   origin = results.provenance(settings.seed, kind, device)
   began = time.monotonic()
-  out.mkdir(parents=True, exist_ok=True)
-  left = ['params.npz', 'record.json', 'trace.npz']
-  for old in [*left, *map(str, out.glob('events.out*'))]:
-    (out / Path(old).name).unlink(missing_ok=True)
+  _clear(out)
   learning.model.vocabulary.save(out / 'vocabulary.model')
   outcome = train_lib.train(
     learning,
@@ -202,10 +199,6 @@ def run(
     scores[test], signature, texts[test] = learning.bleu(
       outcome.best_params, pairs, settings.beam
     )
-  busy = None  # A replay has no times of its own.
-  if 'computed' in arrivals.columns:
-    busy = trace.busy_share(arrivals, settings.communication.workers)
-  staleness = arrivals.columns['staleness'].tolist()
   record = {
     'experiment': experiment,
     'scale': scale,
@@ -215,15 +208,34 @@ def run(
     'best_bleu': outcome.best['bleu'],
     'test_bleu': scores,
     'sacrebleu_signature': signature,
-    'mean_staleness': float(np.mean(staleness)),
-    'staleness_histogram': trace.staleness_histogram(staleness),
+    **_summary(arrivals, settings.communication.workers),
     'words_per_second': outcome.words_per_second(),
-    'busy_share': busy,
-    'trace_sha256': arrivals.digest(),
     'provenance': origin | {'seconds': time.monotonic() - began},
   }
   results.write(out / 'record.json', record)
   return record, texts
+
+
+def _clear(out: Path) -> None:
+  """Makes the directory, and removes what an earlier run left there."""
+  out.mkdir(parents=True, exist_ok=True)
+  names = ['params.npz', 'record.json', 'trace.npz']
+  for path in [*(out / name for name in names), *out.glob('events.out*')]:
+    path.unlink(missing_ok=True)
+
+
+def _summary(arrivals: trace.Trace, workers: int) -> dict[str, Any]:
+  """What the record says of a run's arrivals."""
+  staleness = arrivals.columns['staleness'].tolist()
+  busy = None  # A replay has no times of its own.
+  if 'computed' in arrivals.columns:
+    busy = trace.busy_share(arrivals, workers)
+  return {
+    'mean_staleness': float(np.mean(staleness)),
+    'staleness_histogram': trace.staleness_histogram(staleness),
+    'busy_share': busy,
+    'trace_sha256': arrivals.digest(),
+  }
 
 
 def load(

@@ -101,7 +101,7 @@ def main(_):
   settings = scales.settings('tiny', 'transformer', sa.Communication(4))
   learning = experiment.task(settings, scales.load('tiny', 'en-de', None))
   problem, pushes = learning.problem, PUSHES.value
-  optimizer = settings.optimizer()
+  optimizer = settings.transformation()
   sides = {'plain': plain(problem, optimizer, pushes)}
   for workers in map(int, WORKERS.value):
     sides[f'N={workers}'] = simulation(problem, optimizer, workers, pushes)

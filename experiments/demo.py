@@ -90,16 +90,18 @@ def main(_):
     texts[name] = translated['test']
   picture = Path(OUT.value) / 'curves.png'
   axis = lambda r, field: [point[field] for point in r['curve']]
+  title = (
+    'The same Transformer, data and learning rate '
+    f'({settings.learning_rate:g}), four workers'
+  )
+  lines = {
+    n: (axis(r, 'virtual_seconds'), axis(r, 'bleu')) for n, r in records.items()
+  }
   figures.curves(
     picture,
-    {
-      n: (axis(r, 'virtual_seconds'), axis(r, 'bleu'))
-      for n, r in records.items()
-    },
+    {title: lines},
     "virtual time (seconds, at the speeds of the paper's Table 3)",
     'validation BLEU',
-    'The same Transformer, data and learning rate '
-    f'({settings.learning_rate:g}), four workers',
   )
   print('\n' + report(records, texts, learning))
   print(f'records, parameters and events: {OUT.value}/*/\npicture: {picture}')

@@ -186,7 +186,7 @@ def check(
 
 def settings() -> experiment.Settings:
   """What the flags say."""
-  budget = scales.SCALES[SCALE.value].budget
+  budget = scales.SCALES[SCALE.value].budget[MODEL.value]
   if EPOCHS.value is not None:
     budget = dataclasses.replace(budget, epochs=EPOCHS.value)
   communication = Communication(

@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+import types
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,7 @@ class Settings:
     beam: of the test's translations.
     validation_beam: of the validation's.
     smoothing: of the labels.
+    optimizer: one of `stale_adam.optimizer.NAMED`.
     start_on_zero: run the optimizer once on a zero gradient first, and
     ticks_per_update: let the schedule count so many for every update: what the
       paper's own code does when asynchronous, the latter with L.
@@ -69,16 +71,18 @@ class Settings:
   beam: int = 4
   validation_beam: int = 1
   smoothing: float = 0.1
+  optimizer: str = 'adam'
   start_on_zero: bool = False
   ticks_per_update: int = 1
   seed: int = 0
 
-  def optimizer(self) -> optax.GradientTransformation:
-    """Adam as the paper has it, with these rates."""
+  def transformation(self) -> optax.GradientTransformation:
+    """The optimizer with these rates; by default, Adam as the paper has it."""
     schedule = optimizer.inverse_sqrt(
       self.learning_rate, self.warmup_updates, self.decay_after
     )
-    made = optimizer.adam(optimizer.ticking(schedule, self.ticks_per_update))
+    schedule = optimizer.ticking(schedule, self.ticks_per_update)
+    made = optimizer.NAMED[self.optimizer](schedule)
     return optimizer.start_on_zero(made) if self.start_on_zero else made
 
 
@@ -106,6 +110,36 @@ def task(
     flush=True,
   )
   return made
+
+
+def size(settings: Settings) -> tuple[int, int]:
+  """Parameters of a run's model, and bytes that one gradient of it takes.
+
+  Reads no corpus and trains nothing: the gradient is compiled, for the device
+  at hand, at the nominal size of the vocabulary. The bytes are those of the
+  parameters, the batch, the gradient, and everything in between.
+  """
+  pieces = types.SimpleNamespace(size=settings.vocabulary)
+  model = translation.Model(settings.model, pieces, settings.sizes)
+  key = jax.random.key(0)
+  params = jax.eval_shape(model.init, key)
+  rows, source, target = settings.shape
+  ids = lambda width: jax.ShapeDtypeStruct((rows, width), np.int32)
+  batch = {
+    'source': ids(source),
+    'source_segments': ids(source),
+    'target': ids(target),
+    'target_segments': ids(target),
+  }
+  loss = lambda p, b, k: model.losses(p, b, k, settings.smoothing)[0]
+  gradient = jax.jit(jax.value_and_grad(loss)).lower(params, batch, key)
+  memory = gradient.compile().memory_analysis()
+  taken = (
+    memory.argument_size_in_bytes
+    + memory.output_size_in_bytes
+    + memory.temp_size_in_bytes
+  )
+  return sum(leaf.size for leaf in jax.tree.leaves(params)), taken
 
 
 def virtual_clock(
@@ -177,7 +211,7 @@ def run(
   learning.model.vocabulary.save(out / 'vocabulary.model')
   outcome = train_lib.train(
     learning,
-    settings.optimizer(),
+    settings.transformation(),
     settings.communication,
     pool,
     settings.budget,

@@ -33,31 +33,47 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def curves(
   path: str | os.PathLike,
-  lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+  panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
   x_label: str,
   y_label: str,
-  title: str,
+  x_limit: Mapping[str, float] | None = None,
 ) -> None:
-  """Draws lines over one pair of axes.
+  """Draws lines, panels side by side over one scale of y.
 
   Args:
     path: of the PNG.
-    lines: (x, y) by label.
+    panels: by title; each has, by label, x and y, or x, y, and the lowest and
+      the highest y, which become a band around the line.
     x_label: with its unit.
     y_label: with its unit.
-    title: what the figure shows.
+    x_limit: by title, where a panel ends; by default it ends with its lines.
   """
-  figure = Figure(figsize=(7.5, 4.5), layout='constrained')
-  axes = figure.subplots()
-  for i, (label, (x, y)) in enumerate(lines.items()):
-    colour, marker = _COLOURS[i % 6], _MARKERS[i % 6]
-    axes.plot(x, y, color=colour, marker=marker, markersize=4, label=label)
-  axes.set(xlabel=x_label, ylabel=y_label, title=title)
-  axes.set_xlim(left=0)
-  axes.set_ylim(bottom=0)
-  axes.grid(alpha=0.3)
-  axes.spines[['top', 'right']].set_visible(False)
-  if lines:
-    axes.legend(loc='best', frameon=False)
+  width = 7.5 if len(panels) == 1 else 5.5 * len(panels)
+  figure = Figure(figsize=(width, 4.8), layout='constrained')
+  all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+  for axes, (title, lines) in zip(all_axes, panels.items(), strict=True):
+    for i, (label, (x, y, *band)) in enumerate(lines.items()):
+      look = {'color': _COLOURS[i % 6], 'label': label}
+      if band:
+        axes.fill_between(x, *band, color=_COLOURS[i % 6], alpha=0.2, lw=0)
+      axes.plot(x, y, marker=_MARKERS[i % 6], markersize=4, **look)
+    axes.set(xlabel=x_label, title=title)
+    axes.set_xlim(0, (x_limit or {}).get(title))
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+  all_axes[0].set_ylabel(y_label)
+  handles = {}  # One legend for all panels, below them, hides no line.
+  for axes in all_axes:
+    for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
+      handles.setdefault(label, handle)
+  if handles:
+    figure.legend(
+      handles.values(),
+      handles.keys(),
+      loc='outside lower center',
+      ncols=min(len(handles), 2 * len(panels)),
+      frameon=False,
+    )
   Path(path).parent.mkdir(parents=True, exist_ok=True)
-  figure.savefig(path, dpi=150)
+  figure.savefig(path, dpi=150, metadata={'Software': None})

@@ -1,7 +1,11 @@
 """The paper's optimizer: Adam, warm-up, inverse square root decay."""
 
+import functools
+from collections.abc import Callable, Mapping
+
 import jax.numpy as jnp
 import optax
+from optax import contrib
 
 
 def adam(
@@ -134,3 +138,22 @@ def start_on_zero(
     return inner.update(zero, inner.init(params), params)[1]
 
   return optax.GradientTransformationExtraArgs(init, inner.update)
+
+
+# Optimizers to hold Adam against, each from a schedule. Where one has Adam's
+# moments, they decay as the paper's do; what else it has is optax's default,
+# but for weight decay (none) and Adafactor's smallest factored matrix, so that
+# small models have any.
+_MOMENTS = {'b1': 0.9, 'b2': 0.98, 'eps': 1e-9}
+NAMED: Mapping[
+  str, Callable[[optax.ScalarOrSchedule], optax.GradientTransformation]
+] = {
+  'adam': adam,
+  'adam b1=0.99': functools.partial(adam, b1=0.99),
+  'nadam': functools.partial(optax.nadam, **_MOMENTS),
+  'amsgrad': functools.partial(optax.amsgrad, **_MOMENTS),
+  'lion': functools.partial(optax.lion, weight_decay=0.0),
+  'momentum': functools.partial(optax.sgd, momentum=0.9),
+  'adafactor': functools.partial(optax.adafactor, min_dim_size_to_factor=32),
+  'muon': functools.partial(contrib.muon, adam_b2=0.98),
+}

@@ -89,15 +89,18 @@ def test_a_figure_has_the_stated_size(tmp_path, lines):
   path = tmp_path / 'new' / 'figure.png'
   with warnings.catch_warnings():
     warnings.simplefilter('error')
-    figures.curves(path, lines, 'virtual time (seconds)', 'BLEU', 'A title')
-  assert size(path) == (1125, 675)  # 7.5 x 4.5 inches, 150 dots each.
+    figures.curves(path, {'A': lines}, 'virtual time (seconds)', 'BLEU')
+    assert size(path) == (1125, 720)  # 7.5 x 4.8 inches, 150 dots each.
+    two = {'A': lines, 'B': {'b': ([1, 2], [3, 4], [2, 4], [4, 5])}}
+    figures.curves(path, two, 'updates', 'BLEU', {'B': 2.0})
+    assert size(path) == (1650, 720)
 
 
 def test_different_lines_give_different_figures(tmp_path):
   images = set()
   for i, y in enumerate([[1, 2], [2, 1], [5, 5]]):
-    figures.curves(tmp_path / f'{i}.png', {'a': ([1, 2], y)}, 'x', 'y', 't')
+    figures.curves(tmp_path / f'{i}.png', {'': {'a': ([1, 2], y)}}, 'x', 'y')
     images.add((tmp_path / f'{i}.png').read_bytes())
-  figures.curves(tmp_path / 'x.png', {'b': ([1, 2], [1, 2])}, 'x', 'y', 't')
+  figures.curves(tmp_path / 'x.png', {'': {'b': ([1, 2], [1, 2])}}, 'x', 'y')
   images.add((tmp_path / 'x.png').read_bytes())
   assert len(images) == 4

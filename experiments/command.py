@@ -1,0 +1,173 @@
+"""The command line of tables and figures: make what is missing, then render.
+
+A table declares `RUNS` and `report(records)`, a figure `LINES` as well.
+"""
+
+import functools
+import math
+import statistics
+import sys
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+
+from absl import flags
+
+from experiments import paper, scales
+from experiments.records import Records
+from experiments.report import render
+from experiments.runs import Run, base
+from stale_adam import experiment
+from stale_adam.communication import Communication
+from stale_adam.nmt import translation
+
+SCALE = flags.DEFINE_enum(
+  'scale', 'tiny', list(scales.SCALES), 'Size of model, data and run.'
+)
+DATA_DIR = flags.DEFINE_string(
+  'data_dir',
+  None,
+  'Directory of the text, for any scale but tiny and micro; see '
+  'experiments.train.',
+)
+PLOT_ONLY = flags.DEFINE_bool(
+  'plot_only', False, 'Render from the records that are there; train nothing.'
+)
+DRY_RUN = flags.DEFINE_bool(
+  'dry_run',
+  False,
+  'Print what would be trained, how large it is and what memory it takes; '
+  'train nothing.',
+)
+RESULTS = flags.DEFINE_string(
+  'results', 'results', 'Directory of records, tables and figures.'
+)
+
+
+@functools.lru_cache(maxsize=1)
+def _corpus(scale: str, pair: str, data_dir: str | None):
+  return scales.load(scale, scales.SCALES[scale].pairs[pair], data_dir)
+
+
+@functools.lru_cache(maxsize=8)
+def _task(
+  scale: str, model: str, pair: str, seed: int, data_dir: str | None
+) -> translation.Translation:
+  """Shared by runs that differ in nothing else, with what is compiled."""
+  some = base(model, paper.SYNC, pair=pair, seed=seed)
+  return experiment.task(some.settings(scale), _corpus(scale, pair, data_dir))
+
+
+def complete(
+  runs: Sequence[Run], records: Records, data_dir: str | None
+) -> None:
+  """Makes the runs that are missing, in their order, each kept when finished.
+
+  Killed, it loses the run that it was at; started again, it goes on there.
+  """
+  missing = todo(runs, records)
+  for i, run in enumerate(missing, start=1):
+    name = run.name(records.scale)
+    left = _time_left(missing[i - 1 :], records)
+    print(f'\n[{i}/{len(missing)}] {name}; {left}', flush=True)
+    record, _ = experiment.run(
+      run.settings(records.scale),
+      _task(records.scale, run.model, run.pair, run.seed, data_dir),
+      Path('runs') / 'paper' / records.scale / name,
+      'paper',
+      records.scale,
+      name,
+    )
+    records.add(run, record)
+    seconds = record['provenance']['seconds']
+    print(f'best BLEU {record["best_bleu"]:.1f}, {seconds:.0f} s', flush=True)
+
+
+def todo(runs: Iterable[Run], records: Records) -> list[Run]:
+  """Those that the scale has and nobody has made yet, once each."""
+  return [
+    run
+    for run in dict.fromkeys(runs)
+    if records.pair(run.pair) and records.get(run) is None
+  ]
+
+
+def _time_left(missing: Sequence[Run], records: Records) -> str:
+  """From what finished runs of the same model took, here or before."""
+  seconds = 0.0
+  for model in {run.model for run in missing}:
+    took = records.durations(model)
+    if not took:
+      return f'time left unknown until a run of the {model} is finished'
+    count = sum(run.model == model for run in missing)
+    seconds += statistics.median(took) * count
+  return f'about {seconds / 60:.0f} minutes left'
+
+
+def execute(*experiments: ModuleType) -> None:
+  """The command: trains what is missing, then renders, as the flags say."""
+  records = Records(SCALE.value, Path(RESULTS.value))
+  wanted = [run for module in experiments for run in module.RUNS]
+  try:
+    if DRY_RUN.value:
+      print(dry_run(wanted, records, DATA_DIR.value))
+      return
+    if not PLOT_ONLY.value:
+      complete(wanted, records, DATA_DIR.value)
+    for module in experiments:
+      print('\n' + render(module, Path(RESULTS.value)))
+  except (ValueError, OSError) as error:
+    sys.exit(str(error))
+
+
+def main(name: str) -> None:
+  """The command of the one experiment whose module has this name."""
+  experiment.main(lambda _: execute(sys.modules[name]))
+
+
+def dry_run(runs: Iterable[Run], records: Records, data_dir: str | None) -> str:
+  """What `complete` would train, and the size and memory of each model."""
+  scale, missing = records.scale, todo(runs, records)
+  lines = [run.name(scale) for run in missing]
+  lines.append(f'{len(missing)} runs to make; {_time_left(missing, records)}')
+  for model in sorted({run.model for run in missing}):
+    own = [run for run in missing if run.model == model]
+    lines += [f'{model}:', *_sizes(own, scale, data_dir)]
+  return '\n'.join(lines)
+
+
+def _sizes(
+  runs: Sequence[Run], scale: str, data_dir: str | None
+) -> Iterable[str]:
+  """Lines about runs of one model: parameters, memory, words."""
+  settings = runs[0].settings(scale)
+  parameters, gradient_bytes = experiment.size(settings)
+  held = max(_snapshots(run.communication) for run in runs)
+  server = 4 * parameters * (3 + held) / 2**20
+  yield f'  {parameters:,} parameters'
+  yield (
+    f'  server {server:,.0f} MiB: two moments, a sum, and {held} versions of '
+    'the parameters at most, if workers are about equally fast'
+  )
+  yield (
+    f'  each worker {gradient_bytes / 2**20:,.0f} MiB for a gradient of '
+    f'{settings.shape.rows} rows of {settings.shape.target} positions'
+  )
+  for pair in dict.fromkeys(run.pair for run in runs):
+    ours = scales.SCALES[scale].pairs[pair]
+    try:
+      task = _task(scale, settings.model, pair, 0, data_dir)
+    except (ValueError, OSError) as error:
+      yield f'  {ours}: words an epoch unknown, {error}'
+      continue
+    words = task.words_per_epoch
+    total = words * settings.budget.epochs
+    yield f'  {ours}: {words:,} target words an epoch, {total:,.0f} a run'
+
+
+def _snapshots(communication: Communication) -> int:
+  """Versions at once: those that equal workers hold, and the next."""
+  if communication.synchronous:
+    return 2
+  pushes = communication.pushes_per_update
+  return math.ceil((communication.workers - 1) / pushes) + 2

@@ -1,0 +1,44 @@
+"""Figure 2: artificial staleness of 2 and 3 beside the real one.
+
+  python -m experiments.figure2 --scale=tiny
+
+Claim (section 4.3): synchronous training whose workers pull every 7 updates, a
+mean staleness of 3, loses much; every 5, a mean of 2, little; asynchronous
+training of equal batch, four an update, is worse than both; the RNN is less
+sensitive. 8 runs, of which Table 3 shares 4, about 3 minutes on two processor
+cores.
+"""
+
+import dataclasses
+
+from experiments import command, paper, runs
+from experiments.records import Records
+from experiments.report import summary
+
+
+def lines(times: float) -> dict[str, dict[str, runs.Run]]:
+  """The curves of each model, at so many times the learning rate."""
+  found = {}
+  for model, rate in paper.LEARNING_RATE.items():
+    run = lambda c, m=model, r=rate: runs.base(m, c, learning_rate=times * r)
+    synchronous = run(paper.SYNC)
+    found[model] = {'synchronous': synchronous}
+    for staleness, updates in paper.PULL_EVERY.items():
+      held = dataclasses.replace(synchronous.communication, pull_every=updates)
+      label = f'synchronous, staleness {staleness}'
+      found[model][label] = dataclasses.replace(synchronous, communication=held)
+    found[model]['asynchronous, 4 batches'] = run(paper.LOCAL)
+  return found
+
+
+LINES = lines(1)
+RUNS = [run for curves in LINES.values() for run in curves.values()]
+
+
+def report(records: Records) -> str:
+  """What the curves came to."""
+  return summary(records, LINES)
+
+
+if __name__ == '__main__':
+  command.main(__name__)

@@ -1,0 +1,25 @@
+"""Figure 3: the same as Figure 2 at doubled learning rate.
+
+  python -m experiments.figure3 --scale=tiny
+
+Claim (section 4.3): as parameters move twice as far, staleness 3, artificial or
+real, leaves the Transformer nothing; the RNN and synchronous training hardly
+notice. 8 runs, of which Table 1 shares 2, about 5 minutes on two processor
+cores.
+"""
+
+from experiments import command, figure2
+from experiments.records import Records
+from experiments.report import summary
+
+LINES = figure2.lines(2)
+RUNS = [run for curves in LINES.values() for run in curves.values()]
+
+
+def report(records: Records) -> str:
+  """What the curves came to."""
+  return summary(records, LINES)
+
+
+if __name__ == '__main__':
+  command.main(__name__)

@@ -1,0 +1,38 @@
+"""Everything: Tables 1 to 5, Figures 1 to 3, and what the paper leaves open.
+
+  python -m experiments.reproduce --scale=tiny
+
+Makes every run that is missing, the most telling first, each kept when it is
+finished: started again after a kill, it goes on where it was. Then renders all
+tables and figures and the checklist of the paper's claims. About two hours on
+two processor cores at `tiny`.
+"""
+
+from experiments import (
+  command,
+  figure1,
+  figure2,
+  figure3,
+  future_optimizers,
+  future_workers,
+  table1,
+  table3,
+  table4,
+  table5,
+)
+from stale_adam import experiment
+
+EXPERIMENTS = (
+  table3,
+  table5,
+  figure2,
+  figure3,
+  table1,
+  table4,
+  figure1,
+  future_optimizers,
+  future_workers,
+)
+
+if __name__ == '__main__':
+  experiment.main(lambda _: command.execute(*EXPERIMENTS))

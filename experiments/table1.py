@@ -1,0 +1,44 @@
+"""Table 1: eight learning rates, synchronous and asynchronous, both models.
+
+  python -m experiments.table1 --scale=tiny
+
+Claim (section 2.1): at every learning rate the asynchronous Transformer is
+worse than the synchronous one, and at most rates it translates nothing; the
+RNN loses little. The grid has the paper's ratios; its second value is near the
+synchronous Transformer's best. Best validation BLEU of one seed, or of three
+where another table has them. 32 runs, about 25 minutes on two processor cores.
+"""
+
+import itertools
+
+from experiments import command, paper, runs
+from experiments.records import Records
+from stale_adam import figures
+
+COMMUNICATIONS = (paper.SYNC, paper.ASYNC)
+RUNS = [
+  runs.base(model, communication, learning_rate=rate)
+  for model, rate, communication in itertools.product(
+    paper.LEARNING_RATE, paper.TABLE1, COMMUNICATIONS
+  )
+]
+
+
+def report(records: Records) -> str:
+  """One table: a line a learning rate, ours beside the paper's."""
+  columns = list(itertools.product(paper.LEARNING_RATE, COMMUNICATIONS))
+  header = ['learning rate, paper', 'ours']
+  for model, communication in columns:
+    header += [f'{model}, {communication}, paper', 'ours']
+  rows = []
+  for rate, printed in paper.TABLE1.items():
+    row = [f'{rate:g}', f'{rate * records.rate_factor:.3g}']
+    for model, communication in columns:
+      run = runs.base(model, communication, learning_rate=rate)
+      row += [f'{printed[model, communication]:.2f}', records.cell(run)]
+    rows.append(row)
+  return figures.table(header, rows)
+
+
+if __name__ == '__main__':
+  command.main(__name__)

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import jax
 from absl import flags
 
 from experiments import paper, scales
@@ -65,6 +66,9 @@ def complete(
 
   Killed, it loses the run that it was at; started again, it goes on there.
   """
+  # What one run has compiled, the next one finds, in this process or another.
+  jax.config.update('jax_compilation_cache_dir', str(Path('runs/.compiled')))
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
   missing = todo(runs, records)
   for i, run in enumerate(missing, start=1):
     name = run.name(records.scale)

@@ -17,6 +17,13 @@ from experiments import scales
 from experiments.runs import SEEDS, Run
 from stale_adam import experiment, results
 
+Score = Callable[[dict[str, Any]], float]  # Of a record.
+
+
+def best_bleu(record: dict[str, Any]) -> float:
+  """The best validation's."""
+  return record['best_bleu']
+
 
 class Records:
   """The records of a scale, found by their run.
@@ -67,10 +74,14 @@ class Records:
     found = [self.get(dataclasses.replace(run, seed=seed)) for seed in SEEDS]
     return [record for record in found if record is not None]
 
+  def mean(self, run: Run, score: Score) -> float | None:
+    """Mean of a score over the seeds; None if not run."""
+    scores = [score(record) for record in self.all(run)]
+    return statistics.fmean(scores) if scores else None
+
   def bleu(self, run: Run) -> float | None:
     """Mean over the seeds of the best validation BLEU; None if not run."""
-    scores = [record['best_bleu'] for record in self.all(run)]
-    return statistics.fmean(scores) if scores else None
+    return self.mean(run, best_bleu)
 
   def seconds(self, run: Run, bleu: float) -> list[float | None]:
     """Virtual seconds to a BLEU, of each seed; None where it never came."""
@@ -94,7 +105,7 @@ class Records:
   def cell(
     self,
     run: Run,
-    score: Callable[[dict], float | None] = lambda r: r['best_bleu'],
+    score: Score = best_bleu,
     digits: int = 1,
   ) -> str:
     """A score as a table shows it, over all seeds."""

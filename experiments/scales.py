@@ -83,7 +83,7 @@ SCALES = {
         'dropout': 0.0,
       },
     },
-    learning_rate={'transformer': 0.0025, 'rnn': 0.005},
+    learning_rate={'transformer': 0.003, 'rnn': 0.006},
     warmup_updates={'transformer': 600, 'rnn': 0},
     decay_after=600,
     budget={

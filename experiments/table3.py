@@ -5,13 +5,13 @@
 Claim (section 5.1): summing four pushes before each update restores the quality
 that asynchrony lost and reaches a BLEU near convergence sooner than waiting
 for all workers; summing on the workers is faster still and restores nothing.
-Targets are the shares of the synchronous mean best that the paper's are of its
-own; the time to one is interpolated between two validations. Thirty runs, about
-25 minutes on two processor cores.
+Targets are the shares of the synchronous best, of the lowest of three seeds,
+that the paper's are of its own; the time to one is interpolated between two
+validations. Thirty runs, about 25 minutes on two processor cores.
 """
 
 from experiments import command, paper, runs
-from experiments.records import Records
+from experiments.records import Records, spread
 from stale_adam import figures
 
 RUNS = runs.seeds(runs.base(m, c) for m, c in paper.TABLE3)
@@ -19,8 +19,10 @@ RUNS = runs.seeds(runs.base(m, c) for m, c in paper.TABLE3)
 
 def targets(records: Records, model: str) -> dict[int, float]:
   """Our BLEU for each that the paper times."""
-  ours = records.bleu(runs.base(model, paper.SYNC)) or float('nan')
   printed = paper.TABLE3[model, paper.SYNC]
+  found = records.all(runs.base(model, paper.SYNC))
+  # Of the lowest, so that every synchronous seed reaches its targets.
+  ours = min((r['best_bleu'] for r in found), default=float('nan'))
   return {bleu: ours * bleu / printed.best_bleu for bleu in printed.hours}
 
 
@@ -56,7 +58,7 @@ def report(records: Records) -> str:
           records.cell(run, lambda r: r['mean_staleness'], 2),
           records.cell(run, lambda r: r['words_per_second']['virtual'], 0),
           records.cell(run),
-          *(records.time(run, goal) for goal in goals.values()),
+          *(spread(records.seconds(run, goal)) for goal in goals.values()),
         ]
       )
     parts.append(figures.table(header, rows))

@@ -156,8 +156,16 @@ def _finite(value):
 
 
 def seconds_to_bleu(record: dict[str, Any], target: float) -> float | None:
-  """Virtual seconds at the first validation with at least `target` BLEU."""
+  """Virtual seconds at which BLEU first reaches a target; None for never.
+
+  Interpolated between the two validations around it, so that it does not jump
+  by the words between validations.
+  """
+  seconds = bleu = 0.0  # Before any training.
   for point in record['curve']:
-    if point['bleu'] is not None and point['bleu'] >= target:
-      return point['virtual_seconds']
+    last, before = seconds, bleu
+    seconds, bleu = point['virtual_seconds'], point['bleu'] or 0.0
+    if bleu >= target:
+      part = (target - before) / (bleu - before) if bleu > before else 0.0
+      return last + part * (seconds - last)
   return None

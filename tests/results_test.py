@@ -155,16 +155,24 @@ def test_provenance_has_what_a_record_needs(record):
 
 @pytest.mark.parametrize(
   'target, seconds',
-  [(0, 2.5), (0.1, 5.0), (12.5, 5.0), (12.6, 10.0), (20, 10.0), (20.1, None)],
+  [
+    (0, 0.0),
+    (2.5, 3.0),
+    (12.5, 5.0),
+    (14.0, 7.5 + 2.5 * 3 / 9),  # On the way from 11 to 20.
+    (20, 10.0),
+    (20.1, None),
+  ],
 )
 def test_seconds_to_bleu(record, target, seconds):
-  assert results.seconds_to_bleu(record, target) == seconds
+  assert results.seconds_to_bleu(record, target) == pytest.approx(seconds)
   assert results.seconds_to_bleu(record | {'curve': []}, target) is None
 
 
 def test_no_bleu_is_no_bleu(record):
   record['curve'][0]['bleu'] = None  # As `write` leaves what is not finite.
   assert results.seconds_to_bleu(record, 12.5) == 5.0
+  assert results.seconds_to_bleu(record, 2.5) == 3.0
 
 
 def test_provenance_without_git(monkeypatch):

@@ -11,18 +11,20 @@ a tenth (the paper's asynchronous Transformer loses 14%, its RNN 2%), and
 
 import math
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from experiments import figure2, figure3, paper, table3, table5
-from experiments.records import Records, spread
+from experiments import figure2, figure3, paper, scales, table3, table5
+from experiments.records import Records, spread, virtual_speed
 from experiments.runs import Run, base
-from stale_adam import figures
+from stale_adam import figures, results
 from stale_adam.communication import Communication
 
 NOTHING, MUCH, RESTORED = 0.1, 0.9, 0.95
 SYNC, ASYNC, LOCAL = paper.SYNC, paper.ASYNC, paper.LOCAL
 COMBINED, GLOBAL = paper.COMBINED, paper.GLOBAL
+FIRST, LAST = '<!-- claims, rendered -->', '<!-- end of claims -->'
 LABELS = {'transformer': 'Transformer', 'rnn': 'RNN'}
 
 
@@ -175,11 +177,6 @@ def _order(records: Records, model: str, *names: str) -> Part:
   return Part(f'{LABELS[model]} words/s: {shown}', falling, seeds)
 
 
-def virtual_speed(record: dict) -> float:
-  """Target words by virtual second."""
-  return record['words_per_second']['virtual']
-
-
 def sooner(records: Records) -> Parts:
   """A BLEU near convergence comes sooner with global accumulation than
   synchronously (Table 3: 15.6 h against 11.4 h, 1.37 times; RNN 18.8 against
@@ -262,8 +259,29 @@ def report(records: Records) -> str:
     parts = list(claim(records))
     marks = {True: '✓', False: '✗', None: '·'}
     found = '<br>'.join(f'{marks[p.holds]} {p.text}' for p in parts)
-    said = ' '.join(claim.__doc__.split())
     counts = sorted({part.seeds for part in parts if part.seeds}) or [0]
     seeds = ' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    said = ' '.join(claim.__doc__.split())
     rows.append([f'{number}. {said}', found, seeds, verdict(parts)])
   return figures.table(['the paper says', 'ours', 'seeds', 'verdict'], rows)
+
+
+def write(directory: Path) -> str:
+  """Puts the checklist of every scale with records into README.md; returns it.
+
+  It stands between the two marks, which are appended if there are none.
+  """
+  found = [Records(scale, directory) for scale in scales.SCALES]
+  parts = [
+    f'### {records.scale}\n\n{report(records)}'
+    for records in found
+    if records.directory.exists()
+  ]
+  text = '\n\n'.join([FIRST, *parts, LAST])
+  path = directory / 'README.md'
+  before = path.read_text('utf-8') if path.exists() else f'{FIRST}\n{LAST}\n'
+  head, _, rest = before.partition(FIRST)
+  _, _, tail = rest.partition(LAST)
+  with results.whole(path) as partial:
+    partial.write_text(head + text + tail, encoding='utf-8')
+  return text

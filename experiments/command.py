@@ -7,7 +7,7 @@ import functools
 import math
 import statistics
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -109,7 +109,7 @@ def _time_left(missing: Sequence[Run], records: Records) -> str:
 
 
 def execute(*experiments: ModuleType) -> None:
-  """The command: trains what is missing, then renders, as the flags say."""
+  """Trains what is missing, then renders, as the flags say."""
   records = Records(SCALE.value, Path(RESULTS.value))
   wanted = [run for module in experiments for run in module.RUNS]
   try:
@@ -126,7 +126,16 @@ def execute(*experiments: ModuleType) -> None:
 
 def main(name: str) -> None:
   """The command of the one experiment whose module has this name."""
-  experiment.main(lambda _: execute(sys.modules[name]))
+  run(lambda _: execute(sys.modules[name]))
+
+
+def run(function: Callable[[list[str]], None]) -> None:
+  """`experiment.main`, whose --help explains the flags of this file too."""
+  for flag in (SCALE, DATA_DIR, PLOT_ONLY, DRY_RUN, RESULTS):
+    flags.FLAGS.register_key_flag_for_module(
+      sys.argv[0], flags.FLAGS[flag.name]
+    )
+  experiment.main(function)
 
 
 def dry_run(runs: Iterable[Run], records: Records, data_dir: str | None) -> str:

@@ -9,8 +9,11 @@ synchronous update of one batch, the paper's 10 GB, is one worker's. 8 runs, of
 which Table 3 shares 6, about 2 minutes on two processor cores.
 """
 
+from pathlib import Path
+
 from experiments import command, paper, runs
 from experiments.records import Records
+from experiments.report import draw as draw_curves
 from experiments.report import summary
 from stale_adam.communication import Communication
 
@@ -29,6 +32,11 @@ RUNS = [run for lines in LINES.values() for run in lines.values()]
 def report(records: Records) -> str:
   """What the curves came to."""
   return summary(records, LINES)
+
+
+def draw(path: Path, records: Records) -> None:
+  """BLEU by updates."""
+  draw_curves(path, records, LINES)
 
 
 if __name__ == '__main__':

@@ -10,9 +10,11 @@ cores.
 """
 
 import dataclasses
+from pathlib import Path
 
 from experiments import command, paper, runs
 from experiments.records import Records
+from experiments.report import draw as draw_curves
 from experiments.report import summary
 
 
@@ -38,6 +40,11 @@ RUNS = [run for curves in LINES.values() for run in curves.values()]
 def report(records: Records) -> str:
   """What the curves came to."""
   return summary(records, LINES)
+
+
+def draw(path: Path, records: Records) -> None:
+  """BLEU by updates."""
+  draw_curves(path, records, LINES)
 
 
 if __name__ == '__main__':

@@ -8,8 +8,11 @@ notice. 8 runs, of which Table 1 shares 2, about 5 minutes on two processor
 cores.
 """
 
+from pathlib import Path
+
 from experiments import command, figure2
 from experiments.records import Records
+from experiments.report import draw as draw_curves
 from experiments.report import summary
 
 LINES = figure2.lines(2)
@@ -19,6 +22,11 @@ RUNS = [run for curves in LINES.values() for run in curves.values()]
 def report(records: Records) -> str:
   """What the curves came to."""
   return summary(records, LINES)
+
+
+def draw(path: Path, records: Records) -> None:
+  """BLEU by updates."""
+  draw_curves(path, records, LINES)
 
 
 if __name__ == '__main__':

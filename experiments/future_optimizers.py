@@ -8,27 +8,72 @@ learning rates, in multiples of the scale's for Adam; its best is compared with
 synchronous Adam. One seed. 24 runs, about 15 minutes on two processor cores.
 """
 
-from experiments import paper, runs
+from pathlib import Path
 
-# Multiples of the base rate, about a factor of the usual one for each.
+from experiments import command, paper, runs
+from experiments.records import Records
+from experiments.report import draw as draw_curves
+from stale_adam import figures
+
+# As the paper would print them: a scale multiplies them, as it does Adam's.
+ADAM = (0.0001, 0.0002, 0.0003)
 RATES = {
-  'adam': (1 / 8, 1 / 4, 1 / 2),
-  'adam b1=0.99': (1 / 8, 1 / 4, 1 / 2),
-  'nadam': (1 / 8, 1 / 4, 1 / 2),
-  'amsgrad': (1 / 8, 1 / 4, 1 / 2),
-  'lion': (1 / 32, 1 / 16, 1 / 8),
-  'momentum': (10, 30, 100),
-  'adafactor': (3, 10, 30),
-  'muon': (1, 2, 4),
+  'adam': ADAM,
+  'adam b1=0.99': ADAM,
+  'nadam': ADAM,
+  'amsgrad': ADAM,
+  'lion': (0.00001, 0.00002, 0.00003),
+  'momentum': (0.01, 0.03, 0.1),
+  'adafactor': (0.001, 0.003, 0.01),
+  'muon': (0.0003, 0.001, 0.003),
 }
 
 
-def run(optimizer: str, times: float) -> runs.Run:
-  """Plain asynchronous, at so many times the base rate."""
-  rate = times * paper.LEARNING_RATE['transformer']
+def run(optimizer: str, rate: float) -> runs.Run:
+  """Plain asynchronous."""
   return runs.base(
     'transformer', paper.ASYNC, learning_rate=rate, optimizer=optimizer
   )
 
 
-RUNS = [run(name, times) for name, grid in RATES.items() for times in grid]
+SYNCHRONOUS = runs.base('transformer', paper.SYNC)
+ORDINALS = ('first', 'second', 'third')
+RUNS = [run(name, rate) for name, grid in RATES.items() for rate in grid]
+
+
+def best(records: Records, name: str) -> runs.Run | None:
+  """An optimizer's run with the highest BLEU; None if there is none."""
+  found = [r for r in RUNS if r.optimizer == name and records.all(r)]
+  return max(found, key=records.bleu, default=None)
+
+
+def report(records: Records) -> str:
+  """A line an optimizer: its rates, and its best beside synchronous Adam."""
+  reference = records.bleu(SYNCHRONOUS)
+  header = ['optimizer', *(f'{n} rate: BLEU' for n in ORDINALS)]
+  header.append('best, of synchronous Adam')
+  rows = []
+  for name, grid in RATES.items():
+    cells = [
+      f'{r.learning_rate * records.rate_factor:.3g}: {records.cell(r)}'
+      for r in (run(name, rate) for rate in grid)
+    ]
+    top = best(records, name)
+    share = '' if None in (top, reference) else records.bleu(top) / reference
+    rows.append([name, *cells, share and f'{100 * share:.0f}%'])
+  rate = SYNCHRONOUS.learning_rate * records.rate_factor
+  rows.append(['synchronous adam', f'{rate:.3g}: {records.cell(SYNCHRONOUS)}'])
+  rows[-1] += ['', '', '100%']
+  return figures.table(header, rows)
+
+
+def draw(path: Path, records: Records) -> None:
+  """BLEU by updates, each optimizer at its best rate."""
+  tops = {name: best(records, name) for name in RATES}
+  lines = {name: run for name, run in tops.items() if run}
+  title = 'plain asynchronous, four workers, each optimizer at its best rate'
+  draw_curves(path, records, {title: lines})
+
+
+if __name__ == '__main__':
+  command.main(__name__)

@@ -15,7 +15,7 @@ import numpy as np
 
 from experiments import scales
 from experiments.runs import SEEDS, Run
-from stale_adam import experiment, results
+from stale_adam import results
 
 Score = Callable[[dict[str, Any]], float]  # Of a record.
 
@@ -23,6 +23,11 @@ Score = Callable[[dict[str, Any]], float]  # Of a record.
 def best_bleu(record: dict[str, Any]) -> float:
   """The best validation's."""
   return record['best_bleu']
+
+
+def virtual_speed(record: dict[str, Any]) -> float:
+  """Target words by virtual second."""
+  return record['words_per_second']['virtual']
 
 
 class Records:
@@ -65,7 +70,7 @@ class Records:
     if not self.pair(run.pair) or not self.path(run).exists():
       return None
     record = results.read(self.path(run))
-    wanted = json.loads(json.dumps(_fields(run.settings(self.scale))))
+    wanted = json.loads(json.dumps(run.settings(self.scale).as_dict()))
     same = all(record['config'].get(k) == v for k, v in wanted.items())
     return record if same else None
 
@@ -131,7 +136,3 @@ def spread(numbers: Sequence[float | None], digits: int = 1) -> str:
   if len(there) < len(numbers):
     text += f'; {len(numbers) - len(there)} of {len(numbers)} never'
   return text
-
-
-def _fields(settings: experiment.Settings) -> dict[str, Any]:
-  return dataclasses.asdict(settings) | {'shape': settings.shape._asdict()}

@@ -30,19 +30,27 @@ def summary(records: Records, lines: Lines) -> str:
   return '\n\n'.join(parts)
 
 
-def draw(path: Path, records: Records, lines: Lines) -> None:
-  """BLEU by updates, a panel a model, as far as its shortest run goes."""
+def draw(
+  path: Path,
+  records: Records,
+  lines: Lines,
+  axis: str = 'updates',
+  label: str = 'updates',
+) -> None:
+  """BLEU over a field of the curves, a panel a model.
+
+  By updates, panels end with their shortest run, as far as all can be compared.
+  """
   panels, limit = {}, {}
   for model, curves in lines.items():
-    drawn = {
-      label: records.curve(run, 'updates')
-      for label, run in curves.items()
+    panels[model] = {
+      name: records.curve(run, axis)
+      for name, run in curves.items()
       if records.all(run)
     }
-    panels[model.capitalize()] = drawn
-    ends = [max(x) for x, *_ in drawn.values()]
-    limit[model.capitalize()] = min(ends, default=None)
-  figures.curves(path, panels, 'updates', 'validation BLEU', limit)
+    ends = [max(x) for x, *_ in panels[model].values()]
+    limit[model] = min(ends, default=None) if axis == 'updates' else None
+  figures.curves(path, panels, label, 'validation BLEU', limit)
 
 
 def render(module: ModuleType, directory: Path) -> str:
@@ -59,9 +67,9 @@ def render(module: ModuleType, directory: Path) -> str:
     if not any(records.all(run) for run in module.RUNS):
       continue
     parts += [f'## {scale}', module.report(records)]
-    if hasattr(module, 'LINES'):
+    if hasattr(module, 'draw'):
       picture = f'{name}-{scale}.png'
-      draw(directory / picture, records, module.LINES)
+      module.draw(directory / picture, records)
       parts.append(f'![{heading}]({picture})')
   text = '\n\n'.join(parts) + '\n'
   with results.whole(directory / f'{name}.md') as partial:

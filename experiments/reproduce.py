@@ -8,7 +8,10 @@ tables and figures and the checklist of the paper's claims. About two hours on
 two processor cores at `tiny`.
 """
 
+from pathlib import Path
+
 from experiments import (
+  claims,
   command,
   figure1,
   figure2,
@@ -20,7 +23,6 @@ from experiments import (
   table4,
   table5,
 )
-from stale_adam import experiment
 
 EXPERIMENTS = (
   table3,
@@ -34,5 +36,12 @@ EXPERIMENTS = (
   future_workers,
 )
 
+
+def main(_):
+  command.execute(*EXPERIMENTS)
+  if not command.DRY_RUN.value:
+    print('\n' + claims.write(Path(command.RESULTS.value)))
+
+
 if __name__ == '__main__':
-  experiment.main(lambda _: command.execute(*EXPERIMENTS))
+  command.run(main)

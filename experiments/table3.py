@@ -10,8 +10,11 @@ that the paper's are of its own; the time to one is interpolated between two
 validations. Thirty runs, about 25 minutes on two processor cores.
 """
 
+from pathlib import Path
+
 from experiments import command, paper, runs
-from experiments.records import Records, spread
+from experiments.records import Records, spread, virtual_speed
+from experiments.report import draw as draw_curves
 from stale_adam import figures
 
 RUNS = runs.seeds(runs.base(m, c) for m, c in paper.TABLE3)
@@ -56,13 +59,23 @@ def report(records: Records) -> str:
         [
           f'{communication}, ours',
           records.cell(run, lambda r: r['mean_staleness'], 2),
-          records.cell(run, lambda r: r['words_per_second']['virtual'], 0),
+          records.cell(run, virtual_speed, 0),
           records.cell(run),
           *(spread(records.seconds(run, goal)) for goal in goals.values()),
         ]
       )
     parts.append(figures.table(header, rows))
   return '\n\n'.join(parts)
+
+
+def draw(path: Path, records: Records) -> None:
+  """BLEU by virtual time: what the table's last columns are read from."""
+  lines = {
+    model: {name: runs.base(model, name) for name in runs.COMMUNICATIONS}
+    for model in paper.LEARNING_RATE
+  }
+  label = "virtual seconds, at the speeds of the paper's GPUs"
+  draw_curves(path, records, lines, 'virtual_seconds', label)
 
 
 if __name__ == '__main__':

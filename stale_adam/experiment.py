@@ -85,6 +85,10 @@ class Settings:
     made = optimizer.NAMED[self.optimizer](schedule)
     return optimizer.start_on_zero(made) if self.start_on_zero else made
 
+  def as_dict(self) -> dict[str, Any]:
+    """Everything, as JSON has it."""
+    return dataclasses.asdict(self) | {'shape': self.shape._asdict()}
+
 
 def task(
   settings: Settings, corpus: corpus_lib.Corpus
@@ -156,10 +160,9 @@ def config(
   settings: Settings, learning: translation.Translation
 ) -> dict[str, Any]:
   """All that decides a run's numbers, as the record and the trace keep it."""
-  return dataclasses.asdict(settings) | {
+  return settings.as_dict() | {
     'corpus': learning.corpus.name,
     'words_per_epoch': learning.words_per_epoch,
-    'shape': settings.shape._asdict(),
     'clock': dataclasses.asdict(virtual_clock(settings, learning)),
   }
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 # Okabe and Ito's colours, told apart by colour-blind readers, and a marker each
 # for those who print in black and white.
 _COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9']
-_MARKERS = ['o', 's', '^', 'D', 'v', 'P']
+_COLOURS += ['#000000', '#F0E442', '#999999']
+_MARKERS = ['o', 's', '^', 'D', 'v', 'P', 'X', '*', 'p']
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -37,6 +38,7 @@ def curves(
   x_label: str,
   y_label: str,
   x_limit: Mapping[str, float] | None = None,
+  log: bool = False,
 ) -> None:
   """Draws lines, panels side by side over one scale of y.
 
@@ -47,18 +49,25 @@ def curves(
     x_label: with its unit.
     y_label: with its unit.
     x_limit: by title, where a panel ends; by default it ends with its lines.
+    log: whether x is shown by its logarithm to base 2.
   """
   width = 7.5 if len(panels) == 1 else 5.5 * len(panels)
   figure = Figure(figsize=(width, 4.8), layout='constrained')
-  all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+  all_axes = figure.subplots(1, len(panels), sharey=not log, squeeze=False)[0]
   for axes, (title, lines) in zip(all_axes, panels.items(), strict=True):
     for i, (label, (x, y, *band)) in enumerate(lines.items()):
-      look = {'color': _COLOURS[i % 6], 'label': label}
+      look = {'color': _COLOURS[i % len(_COLOURS)], 'label': label}
       if band:
-        axes.fill_between(x, *band, color=_COLOURS[i % 6], alpha=0.2, lw=0)
-      axes.plot(x, y, marker=_MARKERS[i % 6], markersize=4, **look)
+        axes.fill_between(
+          x, *band, color=_COLOURS[i % len(_COLOURS)], alpha=0.2, lw=0
+        )
+      axes.plot(x, y, marker=_MARKERS[i % len(_MARKERS)], markersize=4, **look)
     axes.set(xlabel=x_label, title=title)
-    axes.set_xlim(0, (x_limit or {}).get(title))
+    if log:
+      axes.set_xscale('log', base=2)
+      axes.xaxis.set_major_formatter('{x:g}')
+    else:
+      axes.set_xlim(0, (x_limit or {}).get(title))
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)

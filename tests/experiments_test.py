@@ -1,0 +1,234 @@
+"""Tables, figures and verdicts: what they declare, resume and render."""
+
+import dataclasses
+import json
+import re
+import shutil
+from pathlib import Path
+
+import jax
+import pytest
+from results_test import RECORD
+
+from experiments import claims, command, paper, report, reproduce, runs, scales
+from experiments.records import Records, spread
+from stale_adam import experiment
+
+RESULTS = Path(__file__).parents[1] / 'results'
+ALL = [run for module in reproduce.EXPERIMENTS for run in module.RUNS]
+NAMES = [module.__name__.split('.')[-1] for module in reproduce.EXPERIMENTS]
+
+
+class Invented(Records):
+  """Records that nobody made: BLEU and more, by run without its seed."""
+
+  def __init__(self, found, scale='small'):
+    super().__init__(scale, Path('nowhere'))
+    self._invented = found
+
+  def get(self, run):
+    return self._invented.get(dataclasses.replace(run, seed=0))
+
+
+def record(bleu, speed=1.0, curve=()):
+  points = [{'virtual_seconds': s, 'bleu': b} for s, b in curve]
+  speeds = {'virtual': speed}
+  return {'best_bleu': bleu, 'words_per_second': speeds, 'curve': points}
+
+
+@pytest.fixture(scope='module')
+def printed():
+  """What the paper prints, as if it were ours."""
+  found = {}
+  for table in (paper.TABLE1, paper.TABLE5):
+    for rate, cells in table.items():
+      for (model, communication), bleu in cells.items():
+        run = runs.base(model, communication, learning_rate=rate)
+        found[run] = record(bleu)
+  for (model, communication), cells in paper.TABLE4.items():
+    for (pair, part), bleu in cells.items():
+      if part == 'validation':
+        found[runs.base(model, communication, pair=pair)] = record(bleu)
+  for (model, communication), row in paper.TABLE3.items():
+    curve = [(hours, bleu) for bleu, hours in row.hours.items() if hours]
+    found[runs.base(model, communication)] = record(
+      row.best_bleu, row.words_per_second, curve
+    )
+  return found
+
+
+# What the paper's tables decide; the others need its figures.
+FIGURES = (claims.artificial, claims.doubled, claims.batch_size)
+DECIDED = [claim for claim in claims.CLAIMS if claim not in FIGURES]
+
+
+@pytest.mark.parametrize('claim', DECIDED)
+def test_every_claim_holds_in_the_paper(claim, printed):
+  parts = list(claim(Invented(printed)))
+  assert parts and claims.verdict(parts) == '**holds**', parts
+
+
+def test_the_headline_is_the_papers(printed):
+  part, rnn = claims.sooner(Invented(printed))
+  assert '**1.37 times**' in part.text and '**1.30 times**' in rnn.text
+
+
+@pytest.mark.parametrize('claim', claims.CLAIMS)
+def test_no_claim_holds_where_all_runs_are_equal(claim):
+  curve = [(10.0, 20.0), (20.0, 30.0)]
+  same = record(30.0, 5.0, curve)
+  equal = {dataclasses.replace(run, seed=0): same for run in ALL}
+  verdict = claims.verdict(list(claim(Invented(equal))))
+  harmless = ('recurrent', 'restored', 'robust')  # Nothing was lost.
+  assert (verdict == '**holds**') == (claim.__name__ in harmless), verdict
+
+
+@pytest.mark.parametrize('claim', claims.CLAIMS)
+def test_a_claim_stays_open_while_a_run_is_missing(claim):
+  assert claims.verdict(list(claim(Invented({})))).startswith('open')
+
+
+def test_verdicts():
+  part = lambda holds: claims.Part('', holds)
+  assert (
+    claims.verdict([part(True), part(False)]) == '**holds in part**, 1 of 2'
+  )
+  assert claims.verdict([part(False)]) == '**does not hold here**'
+  assert claims.verdict([part(True), part(None)]) == 'open: 1 of 2 not run yet'
+
+
+def test_tables_declare_the_papers_cells():
+  count = lambda name: len(set(reproduce.EXPERIMENTS[NAMES.index(name)].RUNS))
+  assert count('table1') == 8 * 2 * 2
+  assert count('table3') == 5 * 2 * 3
+  assert count('table4') == 3 * 2 * 3
+  assert count('table5') == 2 * 3 * 3 + 2 * 3
+  assert count('figure1') == count('figure2') == count('figure3') == 4 * 2
+  rates = {run.learning_rate for run in ALL if run.optimizer == 'adam'}
+  assert {0.0002, 0.0003, 0.0006, 0.00375} <= rates
+
+
+@pytest.mark.parametrize('scale', scales.SCALES)
+def test_names_tell_all_runs_apart(scale):
+  own = [r for r in dict.fromkeys(ALL) if r.pair in scales.SCALES[scale].pairs]
+  names = {run.name(scale) for run in own}
+  assert len(names) == len(own)
+  assert all(re.fullmatch(r'[\w.=-]+', name) for name in names)
+
+
+@pytest.mark.parametrize('scale', scales.SCALES)
+def test_learning_rates_keep_the_papers_ratios(scale):
+  size, factor = scales.SCALES[scale], scales.rate_factor(scale)
+  for model, rate in paper.LEARNING_RATE.items():
+    assert size.learning_rate[model] == pytest.approx(factor * rate)
+
+
+def test_large_updates_warm_up_over_the_same_words():
+  for run in ALL:
+    settings = run.settings('tiny')
+    batches = run.communication.batches_per_update
+    plain = runs.base(run.model, paper.SYNC)
+    spanned = settings.warmup_updates * max(4, batches)
+    # But for the part of an update that 4 x 600 batches may leave.
+    rest = 4 * plain.settings('tiny').warmup_updates - spanned
+    assert 0 <= rest < max(4, batches)
+
+
+@pytest.fixture
+def made(monkeypatch):
+  """Names of the runs made, in no time; the third is killed once (None)."""
+  names = []
+
+  def run(settings, task, out, kind, scale, name):
+    del task, out
+    if len(names) == 2:
+      names.append(None)
+      raise KeyboardInterrupt
+    names.append(name)
+    fields = {'experiment': kind, 'scale': scale, 'run': name}
+    return RECORD | fields | {'config': settings.as_dict()}, {}
+
+  monkeypatch.setattr(experiment, 'run', run)
+  monkeypatch.setattr(command, '_task', lambda *_: None)
+  return names
+
+
+def test_a_kill_loses_one_run_and_none_is_repeated(made, tmp_path, capsys):
+  wanted = runs.seeds([runs.base('rnn', paper.SYNC)])
+  twice = [*wanted, wanted[0]]  # As when two tables share a run.
+  with pytest.raises(KeyboardInterrupt):
+    command.complete(twice, Records('micro', tmp_path), None)
+  command.complete(twice, Records('micro', tmp_path), None)
+  names = [run.name('micro') for run in wanted]
+  assert made == [*names[:2], None, names[2]]
+  assert 'minutes left' in capsys.readouterr().out
+
+
+def test_a_record_of_other_settings_does_not_count(made, tmp_path):
+  run = runs.base('rnn', paper.SYNC)
+  records = Records('micro', tmp_path)
+  command.complete([run], records, None)
+  assert Records('micro', tmp_path).get(run)['best_bleu'] == RECORD['best_bleu']
+  changed = json.loads(records.path(run).read_text())
+  changed['config']['budget']['epochs'] = 99
+  records.path(run).write_text(json.dumps(changed))
+  assert Records('micro', tmp_path).get(run) is None
+
+
+def test_a_real_run_is_kept_and_rendered(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  table = reproduce.EXPERIMENTS[NAMES.index('table5')]
+  records = Records('micro', tmp_path)
+  command.complete(table.RUNS[:1], records, None)
+  found = records.get(table.RUNS[0])
+  assert found['run'] == table.RUNS[0].name('micro')
+  text = report.render(table, tmp_path)
+  assert f'{found["best_bleu"]:.1f} |' in text and 'not run yet' in text
+  assert text == (tmp_path / 'table5.md').read_text('utf-8')
+
+
+def test_a_dry_run_says_what_it_would_take(tmp_path):
+  wanted = [runs.base('transformer', paper.GLOBAL)]
+  text = command.dry_run(wanted, Records('micro', tmp_path), None)
+  assert wanted[0].name('micro') in text and '1 runs to make' in text
+  task = command._task('micro', 'transformer', 'en-de', 0, None)
+  sizes = jax.tree.leaves(task.problem.init(jax.random.key(0)))
+  assert f'{sum(x.size for x in sizes):,} parameters' in text
+  assert f'{task.words_per_epoch:,} target words an epoch' in text
+
+
+@pytest.mark.parametrize('module', reproduce.EXPERIMENTS, ids=NAMES)
+def test_the_committed_markdown_is_what_the_records_give(module, tmp_path):
+  name = module.__name__.split('.')[-1]
+  shutil.copytree(RESULTS / 'paper', tmp_path / 'paper')
+  text = report.render(module, tmp_path)
+  assert text == (RESULTS / f'{name}.md').read_text('utf-8'), (
+    f'run python -m experiments.{name} --plot_only'
+  )
+  for picture in re.findall(r'\]\((.+\.png)\)', text):
+    assert (tmp_path / picture).exists() and (RESULTS / picture).exists()
+
+
+def test_the_committed_checklist_is_what_the_records_give(tmp_path):
+  shutil.copytree(RESULTS / 'paper', tmp_path / 'paper')
+  shutil.copy(RESULTS / 'README.md', tmp_path)
+  before = (RESULTS / 'README.md').read_text('utf-8')
+  assert claims.write(tmp_path) in before, (
+    'run python -m experiments.reproduce --plot_only'
+  )
+  assert (tmp_path / 'README.md').read_text('utf-8') == before
+
+
+def test_committed_records_are_of_the_present_scale():
+  for scale in (RESULTS / 'paper').iterdir():
+    records = Records(scale.name, RESULTS)
+    kept = {records.path(run) for run in ALL if records.get(run)}
+    assert kept == set(scale.glob('*.json')), 'remove or make these again'
+
+
+def test_spread():
+  assert spread([]) == 'not run yet'
+  assert spread([None, None]) == 'never'
+  assert spread([1.0]) == '1.0'
+  assert spread([1.0, 3.0]) == '2.0 ± 1.4'  # Of a sample: sqrt(2).
+  assert spread([1000.0, None, 3000.0], 0) == '2,000 ± 1,414; 1 of 3 never'

@@ -12,11 +12,10 @@ a tenth (the paper's asynchronous Transformer loses 14%, its RNN 2%), and
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from statistics import fmean
 from typing import NamedTuple
 
 from experiments import figure2, figure3, paper, scales, table3, table5
-from experiments.records import Records, spread, virtual_speed
+from experiments.records import Records, virtual_speed
 from experiments.runs import Run, base
 from stale_adam import figures, results
 from stale_adam.communication import Communication
@@ -182,19 +181,9 @@ def sooner(records: Records) -> Parts:
   synchronously (Table 3: 15.6 h against 11.4 h, 1.37 times; RNN 18.8 against
   14.5, 1.30 times)"""
   for model, label in LABELS.items():
-    goal = list(table3.targets(records, model).values())[-1]
-    pair = [base(model, name) for name in (SYNC, GLOBAL)]
-    seeds = min(len(records.all(run)) for run in pair)
-    what = f'{label} to {goal:.1f} BLEU, seconds'
-    if not seeds:
-      yield Part(f'{what}: not run yet', None)
-      continue
-    times = [records.seconds(run, goal) for run in pair]
-    text = ' against '.join(map(spread, times))
-    faster = None not in times[1] and fmean(times[0]) / fmean(times[1])
-    if faster:
-      text += f', **{faster:.2f} times**'
-    yield Part(f'{what}: {text}', faster > 1, seeds)
+    text, found = table3.headline(records, model)
+    seeds = len(records.all(base(model, GLOBAL)))
+    yield Part(f'{label} {text}', found, seeds)
 
 
 def robust(records: Records) -> Parts:

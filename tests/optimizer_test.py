@@ -12,6 +12,7 @@ import reference
 
 import stale_adam as sa
 from experiments import paper, table2
+from stale_adam.optimizer import NAMED
 
 
 @pytest.mark.parametrize('name', paper.TABLE2)
@@ -154,3 +155,45 @@ def test_round_robin_is_delayed_gradient_descent(
 def test_the_rate_reaches_its_peak_or_is_refused():
   with pytest.raises(ValueError, match='decay_after=400 .*use 1000 or more'):
     sa.inverse_sqrt(1.0, 1000, 400)
+
+
+@pytest.mark.parametrize('name', NAMED)
+def test_a_named_optimizer_learns_under_a_schedule(name):
+  """Each finds the least squares solution from a warm-up and a decay."""
+  rates = {'momentum': 0.03, 'adafactor': 0.2, 'muon': 0.3}
+  schedule = sa.inverse_sqrt(rates.get(name, 0.03), 10, 50)
+  tx = NAMED[name](schedule)
+  keys = jax.random.split(jax.random.key(0))
+  goal = {
+    'matrix': jax.random.normal(keys[0], (64, 64)),
+    'vector': jax.random.normal(keys[1], (64,)),
+  }
+  loss = lambda params: sum(
+    jnp.sum((params[k] - goal[k]) ** 2) / 2 for k in goal
+  )
+  params = jax.tree.map(lambda x: 0.9 * x + 0.3, goal)
+  state, before = tx.init(params), loss(params)
+
+  @jax.jit
+  def update(params, state):
+    updates, state = tx.update(jax.grad(loss)(params), state, params)
+    return optax.apply_updates(params, updates), state
+
+  for _ in range(300):
+    params, state = update(params, state)
+  assert loss(params) < 0.1 * before
+
+
+@pytest.mark.parametrize('name', NAMED)
+def test_no_named_optimizer_decays_weights(name):
+  tx = NAMED[name](0.1)
+  params = {'matrix': jnp.ones((64, 64)), 'vector': jnp.ones(64)}
+  zero = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = tx.update(zero, tx.init(params), params)
+  assert all(not jnp.any(leaf) for leaf in jax.tree.leaves(updates))
+
+
+def test_adafactor_factors_the_matrices_of_small_models():
+  params = {'matrix': jnp.ones((64, 64))}
+  state = NAMED['adafactor'](0.1).init(params)
+  assert sum(leaf.size for leaf in jax.tree.leaves(state)) < 64 * 64

@@ -57,20 +57,23 @@ def render(module: ModuleType, directory: Path) -> str:
   """Writes an experiment's Markdown and figures; returns the Markdown.
 
   The claim is the module's docstring; then comes a section for each scale that
-  has any of the records.
+  has any of the records, or the one of an experiment that trains nothing.
   """
   name = Path(module.__file__).stem
   heading, *claim = module.__doc__.strip().split('\n\n')
-  parts = [f'# {heading}', *('    ' + p if p[:2] == '  ' else p for p in claim)]
+  heading = heading.rstrip('.')
+  parts = [f'# {heading}', *(f'  {p}' if p[:2] == '  ' else p for p in claim)]
   for scale in scales.SCALES:
     records = Records(scale, directory)
-    if not any(records.all(run) for run in module.RUNS):
+    if not any(map(records.all, module.RUNS)):
       continue
     parts += [f'## {scale}', module.report(records)]
     if hasattr(module, 'draw'):
       picture = f'{name}-{scale}.png'
       module.draw(directory / picture, records)
       parts.append(f'![{heading}]({picture})')
+  if not module.RUNS:
+    parts.append(module.report(None))
   text = '\n\n'.join(parts) + '\n'
   with results.whole(directory / f'{name}.md') as partial:
     partial.write_text(text, encoding='utf-8')

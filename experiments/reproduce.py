@@ -19,6 +19,7 @@ from experiments import (
   future_optimizers,
   future_workers,
   table1,
+  table2,
   table3,
   table4,
   table5,
@@ -32,6 +33,7 @@ EXPERIMENTS = (
   table1,
   table4,
   figure1,
+  table2,
   future_optimizers,
   future_workers,
 )

@@ -1,5 +1,6 @@
 """Records made visible: a table in Markdown, a figure in PNG."""
 
+import math
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -77,11 +78,12 @@ def curves(
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
       handles.setdefault(label, handle)
   if handles:
+    rows = math.ceil(len(handles) / (2 * len(panels)))
     figure.legend(
       handles.values(),
       handles.keys(),
       loc='outside lower center',
-      ncols=min(len(handles), 2 * len(panels)),
+      ncols=math.ceil(len(handles) / rows),
       frameon=False,
     )
   Path(path).parent.mkdir(parents=True, exist_ok=True)

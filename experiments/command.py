@@ -66,11 +66,10 @@ def complete(
 
   Killed, it loses the run that it was at; started again, it goes on there.
   """
-  # What one run has compiled, the next one finds, in this process or another.
-  jax.config.update('jax_compilation_cache_dir', str(Path('runs/.compiled')))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
   missing = todo(runs, records)
   for i, run in enumerate(missing, start=1):
+    if records.get(run) is not None:
+      continue  # Another process has made it meanwhile.
     name = run.name(records.scale)
     left = _time_left(missing[i - 1 :], records)
     print(f'\n[{i}/{len(missing)}] {name}; {left}', flush=True)
@@ -117,7 +116,16 @@ def execute(*experiments: ModuleType) -> None:
       print(dry_run(wanted, records, DATA_DIR.value))
       return
     if not PLOT_ONLY.value:
+      # What one run has compiled, the next one finds, whatever its process.
+      jax.config.update('jax_compilation_cache_dir', 'runs/.compiled')
+      jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
       complete(wanted, records, DATA_DIR.value)
+    elif missing := todo(wanted, records):
+      stale = sum(records.path(run).exists() for run in missing)
+      print(
+        f'{len(missing)} runs are missing at {SCALE.value}, {stale} of which '
+        'were made with other settings: without --plot_only they are made'
+      )
     for module in experiments:
       print('\n' + render(module, Path(RESULTS.value)))
   except (ValueError, OSError) as error:

@@ -5,8 +5,8 @@
 Claim (section 4.3): synchronous training whose workers pull every 7 updates, a
 mean staleness of 3, loses much; every 5, a mean of 2, little; asynchronous
 training of equal batch, four an update, is worse than both; the RNN is less
-sensitive. 8 runs, of which Table 3 shares 4, about 3 minutes on two processor
-cores.
+sensitive. 8 runs, of which Table 3 shares 4; about 6 minutes on two processor
+cores at `tiny`.
 """
 
 import dataclasses

@@ -57,7 +57,7 @@ class Records:
 
   def get(self, run: Run) -> dict[str, Any] | None:
     """Its record; None if there is none with the scale's present settings."""
-    if run not in self._found:
+    if self._found.get(run) is None:
       self._found[run] = self._read(run)
     return self._found[run]
 
@@ -72,12 +72,19 @@ class Records:
     record = results.read(self.path(run))
     wanted = json.loads(json.dumps(run.settings(self.scale).as_dict()))
     same = all(record['config'].get(k) == v for k, v in wanted.items())
-    return record if same else None
+    own = (record['scale'], record['run']) == (self.scale, run.name(self.scale))
+    return record if same and own else None
+
+  def by_seed(self, run: Run) -> dict[int, dict[str, Any]]:
+    """The records of a run's settings, by the seeds that there are."""
+    found = {
+      seed: self.get(dataclasses.replace(run, seed=seed)) for seed in SEEDS
+    }
+    return {seed: record for seed, record in found.items() if record}
 
   def all(self, run: Run) -> list[dict[str, Any]]:
     """The records of a run's settings, one for each seed there is."""
-    found = [self.get(dataclasses.replace(run, seed=seed)) for seed in SEEDS]
-    return [record for record in found if record is not None]
+    return list(self.by_seed(run).values())
 
   def mean(self, run: Run, score: Score) -> float | None:
     """Mean of a score over the seeds; None if not run."""
@@ -93,9 +100,12 @@ class Records:
     return [results.seconds_to_bleu(r, bleu) for r in self.all(run)]
 
   def curve(self, run: Run, axis: str) -> tuple[np.ndarray, ...]:
-    """x, mean BLEU, lowest and highest of the seeds, over a curve's field."""
+    """x, mean BLEU, lowest and highest of the seeds, over a curve's field.
+
+    As long as the longest; one that stopped early keeps its last BLEU.
+    """
     curves = [record['curve'] for record in self.all(run)]
-    x = np.array([point[axis] for point in curves[0]])
+    x = np.array([point[axis] for point in max(curves, key=len)])
     bleu = [
       np.interp(x, [p[axis] for p in curve], [p['bleu'] for p in curve])
       for curve in curves

@@ -1,12 +1,12 @@
 """Records to Markdown and pictures, in the form all experiments share."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from experiments import scales
 from experiments.records import Records
-from experiments.runs import Run
+from experiments.runs import Run, base
 from stale_adam import figures, results
 
 Lines = Mapping[str, Mapping[str, Run]]  # A figure's, by model and label.
@@ -30,16 +30,46 @@ def summary(records: Records, lines: Lines) -> str:
   return '\n\n'.join(parts)
 
 
+def by_rate(
+  records: Records, table: Mapping[float, Mapping], columns: Sequence[tuple]
+) -> str:
+  """A line a learning rate, ours beside the paper's.
+
+  Args:
+    records: of a scale.
+    table: the paper's BLEU, by rate and column.
+    columns: model and communication of each.
+  """
+  header = ['learning rate, paper', 'ours']
+  for model, communication in columns:
+    header += [f'{model}, {communication}, paper', 'ours']
+  rows = []
+  for rate, printed in table.items():
+    row = [f'{rate:g}', f'{rate * records.rate_factor:.3g}']
+    for model, communication in columns:
+      run = base(model, communication, learning_rate=rate)
+      row += [f'{printed[model, communication]:.2f}', records.cell(run)]
+    rows.append(row)
+  return figures.table(header, rows)
+
+
 def draw(
   path: Path,
   records: Records,
   lines: Lines,
   axis: str = 'updates',
   label: str = 'updates',
+  until: str | None = None,
 ) -> None:
   """BLEU over a field of the curves, a panel a model.
 
-  By updates, panels end with their shortest run, as far as all can be compared.
+  Args:
+    path: of the PNG.
+    records: of a scale.
+    lines: what is drawn.
+    axis: the field.
+    label: how it is called.
+    until: the line that panels end with, by its label; by default, the longest.
   """
   panels, limit = {}, {}
   for model, curves in lines.items():
@@ -48,8 +78,8 @@ def draw(
       for name, run in curves.items()
       if records.all(run)
     }
-    ends = [max(x) for x, *_ in panels[model].values()]
-    limit[model] = min(ends, default=None) if axis == 'updates' else None
+    if until in panels[model]:
+      limit[model] = max(panels[model][until][0])
   figures.curves(path, panels, label, 'validation BLEU', limit)
 
 

@@ -23,6 +23,7 @@ from experiments import (
   table3,
   table4,
   table5,
+  verdicts,
 )
 
 EXPERIMENTS = (
@@ -42,7 +43,7 @@ EXPERIMENTS = (
 def main(_):
   command.execute(*EXPERIMENTS)
   if not command.DRY_RUN.value:
-    print('\n' + claims.write(Path(command.RESULTS.value)))
+    print('\n' + verdicts.write(claims.CLAIMS, Path(command.RESULTS.value)))
 
 
 if __name__ == '__main__':

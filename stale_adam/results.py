@@ -62,6 +62,8 @@ def validate(record: dict[str, Any]) -> None:
   Raises:
     ValueError: naming the first field that is missing or of a wrong type.
   """
+  if not isinstance(record, dict):
+    raise ValueError(f'a record is an object, not {type(record).__name__}')
   for name, kind in _FIELDS.items():
     if name not in record or not isinstance(record[name], kind):
       raise ValueError(

@@ -296,7 +296,7 @@ MISTAKES = [
   ),
   ('table3 --scale=small', '--scale=small .*--data_dir'),
   ('reproduce --scale=paper --data_dir=/nonexistent', '/nonexistent'),
-  ('figure2 --scale=huge', 'huge.*micro, tiny, small, paper'),
+  ('figure2 --scale=huge', 'huge.*micro.tiny.small.paper'),
   ('table1 --plot_only --results={folder}/file', '{folder}/file'),
   ('timeline', 'trace.*must'),
   ('timeline --trace=/nonexistent', '/nonexistent'),

@@ -41,7 +41,10 @@ DRY_RUN = flags.DEFINE_bool(
   'train nothing.',
 )
 RESULTS = flags.DEFINE_string(
-  'results', 'results', 'Directory of records, tables and figures.'
+  'results',
+  None,
+  'Directory of records, tables and figures; by default results, or runs/micro '
+  'for --scale=micro.',
 )
 
 
@@ -107,9 +110,15 @@ def _time_left(missing: Sequence[Run], records: Records) -> str:
   return f'about {seconds / 60:.0f} minutes left'
 
 
+def directory() -> Path:
+  """Where records, tables and figures are."""
+  rehearsal = SCALE.value == 'micro'
+  return Path(RESULTS.value or ('runs/micro' if rehearsal else 'results'))
+
+
 def execute(*experiments: ModuleType) -> None:
   """Trains what is missing, then renders, as the flags say."""
-  records = Records(SCALE.value, Path(RESULTS.value))
+  records = Records(SCALE.value, directory())
   wanted = [run for module in experiments for run in module.RUNS]
   try:
     if DRY_RUN.value:
@@ -127,7 +136,7 @@ def execute(*experiments: ModuleType) -> None:
         'were made with other settings: without --plot_only they are made'
       )
     for module in experiments:
-      print('\n' + render(module, Path(RESULTS.value)))
+      print('\n' + render(module, directory()))
   except (ValueError, OSError) as error:
     sys.exit(str(error))
 

@@ -8,8 +8,6 @@ tables and figures and the checklist of the paper's claims. About two hours on
 two processor cores at `tiny`.
 """
 
-from pathlib import Path
-
 from experiments import (
   claims,
   command,
@@ -43,7 +41,7 @@ EXPERIMENTS = (
 def main(_):
   command.execute(*EXPERIMENTS)
   if not command.DRY_RUN.value:
-    print('\n' + verdicts.write(claims.CLAIMS, Path(command.RESULTS.value)))
+    print('\n' + verdicts.write(claims.CLAIMS, command.directory()))
 
 
 if __name__ == '__main__':

@@ -72,6 +72,24 @@ def report(records: dict, texts: dict, learning) -> str:
   return '\n'.join(lines)
 
 
+def draw(picture: Path, records: dict) -> None:
+  """The three curves over virtual time."""
+  rate = records['synchronous']['config']['learning_rate']
+  title = (
+    f'The same Transformer, data and learning rate ({rate:g}), four workers'
+  )
+  axis = lambda r, field: [point[field] for point in r['curve']]
+  lines = {
+    n: (axis(r, 'virtual_seconds'), axis(r, 'bleu')) for n, r in records.items()
+  }
+  figures.curves(
+    picture,
+    {title: lines},
+    "virtual time (seconds, at the speeds of the paper's Table 3)",
+    'validation BLEU',
+  )
+
+
 def main(_):
   learning, records, texts = None, {}, {}
   for name, communication in RUNS.items():
@@ -90,20 +108,7 @@ def main(_):
     )
     texts[name] = translated['test']
   picture = Path(OUT.value) / 'curves.png'
-  axis = lambda r, field: [point[field] for point in r['curve']]
-  title = (
-    'The same Transformer, data and learning rate '
-    f'({settings.learning_rate:g}), four workers'
-  )
-  lines = {
-    n: (axis(r, 'virtual_seconds'), axis(r, 'bleu')) for n, r in records.items()
-  }
-  figures.curves(
-    picture,
-    {title: lines},
-    "virtual time (seconds, at the speeds of the paper's Table 3)",
-    'validation BLEU',
-  )
+  draw(picture, records)
   print('\n' + report(records, texts, learning))
   print(f'records, parameters and events: {OUT.value}/*/\npicture: {picture}')
 

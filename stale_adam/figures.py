@@ -78,7 +78,7 @@ def curves(
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
       handles.setdefault(label, handle)
   if handles:
-    rows = math.ceil(len(handles) / (2 * len(panels)))
+    rows = math.ceil(len(handles) / max(3, 2 * len(panels)))
     figure.legend(
       handles.values(),
       handles.keys(),

@@ -5,7 +5,7 @@
 Claim (section 5.2): with 4x global accumulation the asynchronous Transformer
 learns at higher rates, comparably to the synchronous one; it gives way only at
 the highest. Best validation BLEU, three seeds at the first two rates. 24 runs,
-of which Tables 1 and 3 share 15; about 20 minutes on two processor cores at
+of which Tables 1 and 3 share 20; about 20 minutes on two processor cores at
 `tiny`.
 """
 

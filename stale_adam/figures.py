@@ -8,8 +8,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers, but for their
-# yellow, too pale for a line; and a marker each for those who print in black and
-# white.
+# yellow, too pale for a line; and a marker each for those who print in black
+# and white.
 _COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9']
 _COLOURS += ['#000000', '#882255', '#999999']
 _MARKERS = ['o', 's', '^', 'D', 'v', 'P', 'X', '*', 'p']

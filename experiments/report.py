@@ -102,6 +102,9 @@ def render(module: ModuleType, directory: Path) -> str:
       picture = f'{name}-{scale}.png'
       module.draw(directory / picture, records)
       parts.append(f'![{heading}]({picture})')
+      parts.append(
+        'Lines are means over the seeds; bands reach from the lowest to the\nhighest of them.'
+      )
   if not module.RUNS:
     parts.append(module.report(None))
   text = '\n\n'.join(parts) + '\n'

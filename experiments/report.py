@@ -103,7 +103,8 @@ def render(module: ModuleType, directory: Path) -> str:
       module.draw(directory / picture, records)
       parts.append(f'![{heading}]({picture})')
       parts.append(
-        'Lines are means over the seeds; bands reach from the lowest to the\nhighest of them.'
+        'Lines are means over the seeds; bands reach from the lowest to the '
+        'highest of them.'
       )
   if not module.RUNS:
     parts.append(module.report(None))

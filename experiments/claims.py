@@ -11,14 +11,12 @@ keeps its quality at a rate if it has two thirds of its best (the paper's has
 71%).
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from experiments import figure2, figure3, paper, table3, table5
 from experiments.records import Records, virtual_speed
 from experiments.runs import base
-from experiments.verdicts import Part, Parts, share
+from experiments.verdicts import Claim, Part, Parts, share
 from stale_adam.communication import Communication
 
 NOTHING, MUCH, RESTORED, KEPT = 0.1, 0.9, 0.95, 2 / 3
@@ -103,11 +101,10 @@ def artificial(records: Records) -> Parts:
   three, two = (lines[f'synchronous, staleness {n}'] for n in (3, 2))
   yield share(records, 'staleness 3', three, synchronous, high=MUCH)
   yield share(records, 'staleness 2', two, synchronous, low=MUCH)
-  real, what = (
-    lines['asynchronous, 4 batches'],
-    'asynchronous against staleness 3',
+  real = lines['asynchronous, 4 batches']
+  yield share(
+    records, 'asynchronous against staleness 3', real, three, high=1.0
   )
-  yield share(records, what, real, three, high=1.0)
 
 
 def doubled(records: Records) -> Parts:
@@ -207,7 +204,7 @@ def pairs(records: Records) -> Parts:
       yield share(records, what, run(model, name), run(model, SYNC), **bounds)
 
 
-CLAIMS: tuple[Callable[[Records], Parts], ...] = (
+CLAIMS: tuple[Claim, ...] = (
   catastrophe,
   recurrent,
   batch_size,

@@ -1,6 +1,7 @@
 """The command line of tables and figures: make what is missing, then render.
 
-A table declares `RUNS` and `report(records)`, a figure `LINES` as well.
+An experiment declares `RUNS` and `report(records)`; one with a picture,
+`draw(path, records)`, too.
 """
 
 import functools

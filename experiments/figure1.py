@@ -9,10 +9,9 @@ synchronous update of one batch, the paper's 10 GB, is one worker's. 8 runs, of
 which Table 3 shares 6; about 6 minutes on two processor cores at `tiny`.
 """
 
-from pathlib import Path
+import functools
 
 from experiments import command, paper, runs
-from experiments.records import Records
 from experiments.report import draw as draw_curves
 from experiments.report import summary
 from stale_adam.communication import Communication
@@ -27,17 +26,10 @@ LINES = {
   for model in paper.LEARNING_RATE
 }
 RUNS = [run for lines in LINES.values() for run in lines.values()]
-
-
-def report(records: Records) -> str:
-  """What the curves came to."""
-  return summary(records, LINES)
-
-
-def draw(path: Path, records: Records) -> None:
-  """BLEU by updates, as many as those of four batches make."""
-  draw_curves(path, records, LINES, until='synchronous, 4 batches')
-
+report = functools.partial(summary, lines=LINES)
+draw = functools.partial(
+  draw_curves, lines=LINES, until='synchronous, 4 batches'
+)
 
 if __name__ == '__main__':
   command.main(__name__)

@@ -10,10 +10,9 @@ sensitive. 16 runs, the Transformer's with three seeds, of which Table 3 shares
 """
 
 import dataclasses
-from pathlib import Path
+import functools
 
 from experiments import command, paper, runs
-from experiments.records import Records
 from experiments.report import Lines, summary
 from experiments.report import draw as draw_curves
 
@@ -41,17 +40,8 @@ def wanted(curves: Lines) -> list[runs.Run]:
 
 LINES = lines(1)
 RUNS = wanted(LINES)
-
-
-def report(records: Records) -> str:
-  """What the curves came to."""
-  return summary(records, LINES)
-
-
-def draw(path: Path, records: Records) -> None:
-  """BLEU by updates."""
-  draw_curves(path, records, LINES)
-
+report = functools.partial(summary, lines=LINES)
+draw = functools.partial(draw_curves, lines=LINES)
 
 if __name__ == '__main__':
   command.main(__name__)

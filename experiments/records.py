@@ -124,8 +124,6 @@ class Records:
     digits: int = 1,
   ) -> str:
     """A score as a table shows it, over all seeds."""
-    if not self.pair(run.pair):
-      return 'no such pair'
     return spread([score(record) for record in self.all(run)], digits)
 
 

@@ -14,7 +14,7 @@ Lines = Mapping[str, Mapping[str, Run]]  # A figure's, by model and label.
 
 def summary(records: Records, lines: Lines) -> str:
   """A table of what a figure's curves came to."""
-  header = ['', 'updates', 'mean staleness', 'best BLEU']
+  columns = ['updates', 'mean staleness', 'best BLEU']
   parts = []
   for model, curves in lines.items():
     rows = [
@@ -26,7 +26,7 @@ def summary(records: Records, lines: Lines) -> str:
       ]
       for label, run in curves.items()
     ]
-    parts.append(figures.table([model, *header[1:]], rows))
+    parts.append(figures.table([model, *columns], rows))
   return '\n\n'.join(parts)
 
 
@@ -103,8 +103,8 @@ def render(module: ModuleType, directory: Path) -> str:
       module.draw(directory / picture, records)
       parts.append(f'![{heading}]({picture})')
       parts.append(
-        'Lines are means over the seeds; bands reach from the lowest to the '
-        'highest of them.'
+        'Lines are means over the seeds; a band, where there is one, reaches '
+        'from the lowest to the highest.'
       )
   if not module.RUNS:
     parts.append(module.report(None))

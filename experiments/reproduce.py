@@ -8,6 +8,8 @@ tables and figures and the checklist of the paper's claims. About two hours on
 two processor cores at `tiny`.
 """
 
+import sys
+
 from experiments import (
   claims,
   command,
@@ -41,7 +43,10 @@ EXPERIMENTS = (
 def main(_):
   command.execute(*EXPERIMENTS)
   if not command.DRY_RUN.value:
-    print('\n' + verdicts.write(claims.CLAIMS, command.directory()))
+    try:
+      print('\n' + verdicts.write(claims.CLAIMS, command.directory()))
+    except (ValueError, OSError) as error:
+      sys.exit(str(error))
 
 
 if __name__ == '__main__':

@@ -109,7 +109,7 @@ def test_a_claim_stays_open_while_a_run_is_missing(claim):
   assert verdicts.verdict(list(claim(Invented({})))).startswith('open')
 
 
-def test_only_seeds_that_both_have_are_compared(tmp_path):
+def test_only_seeds_that_both_have_are_compared():
   run, other = runs.base('rnn', paper.SYNC), runs.base('rnn', paper.ASYNC)
 
   class Some(Invented):

@@ -25,10 +25,6 @@ COMBINED, GLOBAL = paper.COMBINED, paper.GLOBAL
 LABELS = {'transformer': 'Transformer', 'rnn': 'RNN'}
 
 
-def _rate(records: Records, rate: float) -> str:
-  return f'rate {rate * records.rate_factor:.3g}'
-
-
 def catastrophe(records: Records) -> Parts:
   """Asynchronous Transformers lose much at every learning rate and everything
   at higher ones; synchronous ones do not (Table 1: 30.72 against 35.66 at best,
@@ -42,13 +38,13 @@ def catastrophe(records: Records) -> Parts:
     high = rate >= 2 * paper.LEARNING_RATE['transformer']
     yield share(
       records,
-      f'asynchronous against synchronous, {_rate(records, rate)}',
+      f'asynchronous / synchronous, rate {rate:g}',
       run(ASYNC, rate),
       run(SYNC, rate),
       high=NOTHING if high else MUCH,
     )
   for rate in paper.TABLE1:
-    what = f'synchronous against its best, {_rate(records, rate)}'
+    what = f'synchronous / its best, rate {rate:g}'
     yield share(records, what, run(SYNC, rate), best, low=KEPT)
 
 
@@ -57,7 +53,7 @@ def recurrent(records: Records) -> Parts:
   for rate in paper.TABLE1:
     yield share(
       records,
-      f'asynchronous against synchronous, {_rate(records, rate)}',
+      f'asynchronous / synchronous, rate {rate:g}',
       base('rnn', ASYNC, learning_rate=rate),
       base('rnn', SYNC, learning_rate=rate),
       low=MUCH,
@@ -74,21 +70,22 @@ def batch_size(records: Records) -> Parts:
   early = lambda record: bleu_after(record, min(ends, default=0))
   pairs = [('synchronous', SYNC, one), ('asynchronous', LOCAL, run(ASYNC))]
   for label, large, small in pairs:
-    what = f'{label}, 4 batches an update against 1, after as many updates'
+    what = f'{label}, 4 batches an update / 1, after as many updates'
     yield share(records, what, run(large), small, low=1.0, score=early)
-  what = (
-    'asynchronous, 4 batches, against synchronous, 1, after as many updates'
-  )
+  what = 'asynchronous, 4 batches / synchronous, 1, after as many updates'
   yield share(records, what, run(LOCAL), one, high=1.0, score=early)
-  what = 'asynchronous, 4 batches an update against 1, in the end'
+  what = 'asynchronous, 4 batches an update / 1, in the end'
   yield share(records, what, run(LOCAL), run(ASYNC), low=1.0)
-  what = 'asynchronous against synchronous, 4 batches each, in the end'
+  what = 'asynchronous / synchronous, 4 batches each, in the end'
   yield share(records, what, run(LOCAL), run(SYNC), high=MUCH)
 
 
 def bleu_after(record: dict, updates: float) -> float:
-  """BLEU after so many updates, between the two validations around them."""
-  curve = record['curve']
+  """BLEU after so many updates, between the two validations around them.
+
+  NaN where that is not known.
+  """
+  curve = record['curve'] or [{'updates': np.nan, 'bleu': np.nan}]
   points = [[point[name] for point in curve] for name in ('updates', 'bleu')]
   return float(np.interp(updates, *points))
 
@@ -99,12 +96,10 @@ def artificial(records: Records) -> Parts:
   lines = figure2.LINES['transformer']
   synchronous = lines['synchronous']
   three, two = (lines[f'synchronous, staleness {n}'] for n in (3, 2))
-  yield share(records, 'staleness 3', three, synchronous, high=MUCH)
-  yield share(records, 'staleness 2', two, synchronous, low=MUCH)
+  yield share(records, 'staleness 3 / none', three, synchronous, high=MUCH)
+  yield share(records, 'staleness 2 / none', two, synchronous, low=MUCH)
   real = lines['asynchronous, 4 batches']
-  yield share(
-    records, 'asynchronous against staleness 3', real, three, high=1.0
-  )
+  yield share(records, 'asynchronous / staleness 3', real, three, high=1.0)
 
 
 def doubled(records: Records) -> Parts:
@@ -113,7 +108,11 @@ def doubled(records: Records) -> Parts:
   lines = figure3.LINES['transformer']
   for label in ('synchronous, staleness 3', 'asynchronous, 4 batches'):
     yield share(
-      records, label, lines[label], lines['synchronous'], high=NOTHING
+      records,
+      f'{label} / none',
+      lines[label],
+      lines['synchronous'],
+      high=NOTHING,
     )
 
 
@@ -122,23 +121,33 @@ def restored(records: Records) -> Parts:
   RNN 34.48 against 34.30)"""
   for model, label in LABELS.items():
     yield share(
-      records, label, base(model, GLOBAL), base(model, SYNC), low=RESTORED
+      records,
+      f'{label}, 4x global / synchronous',
+      base(model, GLOBAL),
+      base(model, SYNC),
+      low=RESTORED,
     )
 
 
 def local(records: Records) -> Parts:
   """Local accumulation alone does not (Table 3: 30.98 against 35.66)"""
   run = lambda c: base('transformer', c)
-  yield share(records, 'Transformer', run(LOCAL), run(SYNC), high=MUCH)
+  yield share(
+    records,
+    'Transformer, 4x local / synchronous',
+    run(LOCAL),
+    run(SYNC),
+    high=MUCH,
+  )
 
 
 def between(records: Records) -> Parts:
   """Combined accumulation is between local and global, in quality and in speed
   (Table 3: 30.98, 35.68, 35.84 BLEU; 45,177, 43,115, 39,514 words/s)"""
   run = lambda c: base('transformer', c)
-  what = 'combined against local, BLEU'
+  what = 'combined / local'
   yield share(records, what, run(COMBINED), run(LOCAL), low=1.0)
-  what = 'combined against global, BLEU'
+  what = 'combined / global'
   yield share(records, what, run(COMBINED), run(GLOBAL), high=1.0)
   yield _order(records, 'transformer', LOCAL, COMBINED, GLOBAL)
 
@@ -158,12 +167,17 @@ def _order(records: Records, model: str, *names: str) -> Part:
   """
   runs = [base(model, name) for name in names]
   speeds = [records.mean(run, virtual_speed) for run in runs]
+  what = f'{LABELS[model]}, {" > ".join(map(_short, names))}, words/s'
   if None in speeds:
-    return Part(f'{LABELS[model]} words/s: not run yet', None)
+    return Part(what, 'falling', records.missing, None)
   falling = all(a > b for a, b in zip(speeds, speeds[1:], strict=False))
   shown = ', '.join(f'{speed:,.0f}' for speed in speeds)
   seeds = min(len(records.all(run)) for run in runs)
-  return Part(f'{LABELS[model]} words/s: {shown}', falling, seeds, True)
+  return Part(what, 'falling', shown, falling, seeds, True)
+
+
+def _short(communication: str) -> str:
+  return communication.removeprefix('asynchronous + ')
 
 
 def sooner(records: Records) -> Parts:
@@ -171,9 +185,10 @@ def sooner(records: Records) -> Parts:
   synchronously (Table 3: 15.6 h against 11.4 h, 1.37 times; RNN 18.8 against
   14.5, 1.30 times)"""
   for model, label in LABELS.items():
-    text, found = table3.headline(records, model)
+    text, holds = table3.headline(records, model)
     pair = [records.all(base(model, name)) for name in (SYNC, GLOBAL)]
-    yield Part(f'{label}, {text}', found, min(map(len, pair)))
+    what = f'{label}, virtual seconds, synchronous / 4x global'
+    yield Part(what, 'above 1', text, holds, min(map(len, pair)))
 
 
 def robust(records: Records) -> Parts:
@@ -182,7 +197,7 @@ def robust(records: Records) -> Parts:
   for rate in list(paper.TABLE5)[:3]:
     yield share(
       records,
-      _rate(records, rate),
+      f'4x global / synchronous, rate {rate:g}',
       table5.run(rate, GLOBAL),
       table5.run(rate, SYNC),
       low=MUCH,
@@ -200,7 +215,7 @@ def pairs(records: Records) -> Parts:
       ('transformer', GLOBAL, {'low': RESTORED}),
       ('rnn', GLOBAL, {'low': RESTORED}),
     ):
-      what = f'{records.pair(pair)}, {LABELS[model]}, {name}'
+      what = f'{pair}, {LABELS[model]}, {name} / synchronous'
       yield share(records, what, run(model, name), run(model, SYNC), **bounds)
 
 

@@ -6,8 +6,10 @@ An experiment declares `RUNS` and `report(records)`; one with a picture,
 
 import functools
 import math
+import re
 import statistics
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -41,6 +43,18 @@ DRY_RUN = flags.DEFINE_bool(
   'Print what would be trained, how large it is and what memory it takes; '
   'train nothing.',
 )
+ONLY = flags.DEFINE_string(
+  'only',
+  None,
+  'Regular expression: train only runs whose name it is found in, such as '
+  '"transformer.*seed0"; --dry_run prints the names.',
+)
+MINUTES = flags.DEFINE_float(
+  'minutes',
+  None,
+  'Begin no run that would, by those before it, end later than this from now.',
+  0.0,
+)
 RESULTS = flags.DEFINE_string(
   'results',
   None,
@@ -64,16 +78,25 @@ def _task(
 
 
 def complete(
-  runs: Sequence[Run], records: Records, data_dir: str | None
+  runs: Sequence[Run],
+  records: Records,
+  data_dir: str | None,
+  minutes: float | None = None,
 ) -> None:
   """Makes the runs that are missing, in their order, each kept when finished.
 
   Killed, it loses the run that it was at; started again, it goes on there.
+  After `minutes`, it ends before a run that is expected to take longer.
   """
-  missing = todo(runs, records)
+  missing, began = todo(runs, records), time.monotonic()
   for i, run in enumerate(missing, start=1):
     if records.get(run) is not None:
       continue  # Another process has made it meanwhile.
+    if minutes is not None:
+      seconds = time.monotonic() - began + (_seconds([run], records) or 0)
+      if seconds >= 60 * minutes:
+        print(f'\n{minutes:g} minutes are over: {len(missing) + 1 - i} to go')
+        return
     name = run.name(records.scale)
     left = _time_left(missing[i - 1 :], records)
     print(f'\n[{i}/{len(missing)}] {name}; {left}', flush=True)
@@ -99,15 +122,39 @@ def todo(runs: Iterable[Run], records: Records) -> list[Run]:
   ]
 
 
+def only(runs: Iterable[Run], scale: str, pattern: str | None) -> list[Run]:
+  """Those whose name at the scale the expression is found in.
+
+  Raises:
+    ValueError: if it is none, or is found nowhere.
+  """
+  runs = [run for run in runs if run.pair in scales.SCALES[scale].pairs]
+  try:
+    found = [run for run in runs if re.search(pattern or '', run.name(scale))]
+  except re.error as error:
+    raise ValueError(
+      f'--only={pattern} is no regular expression: {error}'
+    ) from None
+  if runs and not found:
+    raise ValueError(
+      f'--only={pattern} is in the name of none of {len(runs)} runs, such as '
+      f'{runs[0].name(scale)}: --dry_run prints them all'
+    )
+  return found
+
+
+def _seconds(runs: Sequence[Run], records: Records) -> float | None:
+  """What runs will take, by finished ones of the same model; None: unknown."""
+  took = {run.model: records.durations(run.model) for run in runs}
+  if not all(took.values()):
+    return None
+  return sum(statistics.median(took[run.model]) for run in runs)
+
+
 def _time_left(missing: Sequence[Run], records: Records) -> str:
-  """From what finished runs of the same model took, here or before."""
-  seconds = 0.0
-  for model in {run.model for run in missing}:
-    took = records.durations(model)
-    if not took:
-      return f'time left unknown until a run of the {model} is finished'
-    count = sum(run.model == model for run in missing)
-    seconds += statistics.median(took) * count
+  seconds = _seconds(missing, records)
+  if seconds is None:
+    return 'time left unknown until a run of each model is finished'
   return f'about {seconds / 60:.0f} minutes left'
 
 
@@ -122,6 +169,7 @@ def execute(*experiments: ModuleType) -> None:
   records = Records(SCALE.value, directory())
   wanted = [run for module in experiments for run in module.RUNS]
   try:
+    wanted = only(wanted, SCALE.value, ONLY.value)
     if DRY_RUN.value:
       print(dry_run(wanted, records, DATA_DIR.value))
       return
@@ -129,7 +177,7 @@ def execute(*experiments: ModuleType) -> None:
       # What one run has compiled, the next one finds, whatever its process.
       jax.config.update('jax_compilation_cache_dir', 'runs/.compiled')
       jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
-      complete(wanted, records, DATA_DIR.value)
+      complete(wanted, records, DATA_DIR.value, MINUTES.value)
     elif missing := todo(wanted, records):
       stale = sum(records.path(run).exists() for run in missing)
       print(
@@ -149,7 +197,7 @@ def main(name: str) -> None:
 
 def run(function: Callable[[list[str]], None]) -> None:
   """`experiment.main`, whose --help explains the flags of this file too."""
-  for flag in (SCALE, DATA_DIR, PLOT_ONLY, DRY_RUN, RESULTS):
+  for flag in (SCALE, DATA_DIR, ONLY, MINUTES, PLOT_ONLY, DRY_RUN, RESULTS):
     flags.FLAGS.register_key_flag_for_module(
       sys.argv[0], flags.FLAGS[flag.name]
     )

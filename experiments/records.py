@@ -38,6 +38,8 @@ class Records:
     directory: what --results names.
   """
 
+  missing = 'not run yet'  # What is said of a run without a record.
+
   def __init__(self, scale: str, directory: Path):
     self.scale, self.directory = scale, directory / 'paper' / scale
     self._found: dict[Run, dict | None] = {}

@@ -18,6 +18,7 @@ from experiments import (
   figure3,
   future_optimizers,
   future_workers,
+  headline,
   table1,
   table2,
   table3,
@@ -27,6 +28,7 @@ from experiments import (
 )
 
 EXPERIMENTS = (
+  headline,
   table3,
   table5,
   figure2,

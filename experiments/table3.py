@@ -48,29 +48,26 @@ def headline(
   """Time to the top target, synchronous against 4x global, and who is sooner.
 
   Returns:
-    A sentence, and whether global accumulation is sooner; None if a run is
-    missing.
+    The target, both times and their ratio, and whether global accumulation is
+    sooner; None if a run is missing.
   """
   goal = list(targets(records, model, **changes).values())[-1]
   pair = [runs.base(model, c, **changes) for c in (paper.SYNC, paper.GLOBAL)]
   if not all(map(records.all, pair)):
-    return 'not run yet', None
+    return records.missing, None
   if not goal:
     return 'synchronous training translates nothing', False
   times = [records.seconds(run, goal) for run in pair]
-  text = (
-    f'virtual seconds to {goal:.1f} BLEU: synchronous {spread(times[0])}, 4x '
-    f'global {spread(times[1])}'
-  )
+  text = f'to {goal:.1f} BLEU {spread(times[0])} / {spread(times[1])}'
   if None in times[1]:
     return text, False
   ratio = fmean(times[0]) / fmean(times[1])
-  return f'{text}: **{ratio:.2f} times**', ratio > 1
+  return f'{text} = **{ratio:.2f} times**', ratio > 1
 
 
 def report(records: Records) -> str:
   """One table a model, ours under the paper's."""
-  parts = []
+  parts, ratio = [], 'virtual seconds, synchronous / 4x global'
   for model in paper.LEARNING_RATE:
     goals = targets(records, model)
     header = [
@@ -105,11 +102,11 @@ def report(records: Records) -> str:
       )
     parts.append(figures.table(header, rows))
     text, _ = headline(records, model)
-    parts.append(f'The {model}, {text}.')
+    parts.append(f'The {model}, {ratio}: {text}.')
   for label, rate in (('lower', LOWER), ('doubled', DOUBLED)):
     text, _ = headline(records, 'transformer', learning_rate=rate)
     shown = f'{label} rate of {rate * records.rate_factor:.3g}'
-    parts.append(f'The transformer at the {shown}, {text}.')
+    parts.append(f'The transformer at the {shown}, {ratio}: {text}.')
   return '\n\n'.join(parts)
 
 

@@ -5,15 +5,16 @@ parts do, in part if some do, and stays open while a run is missing.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
 from experiments import scales
+from experiments.printed import Printed
 from experiments.records import Records, Score, best_bleu
 from experiments.runs import Run
-from stale_adam import results
+from stale_adam import figures, results
 
 LEAST_BLEU = 1.0  # To compare with.
 FIRST, LAST = '<!-- claims, rendered -->', '<!-- end of claims -->'
@@ -22,11 +23,18 @@ FIRST, LAST = '<!-- claims, rendered -->', '<!-- end of claims -->'
 class Part(NamedTuple):
   """One comparison: what was found, and whether it is as claimed.
 
-  `holds` is None where a run is missing; `seeds` is how many both sides have;
-  `fitted` where the virtual clock leaves no other outcome.
+  Attributes:
+    what: is compared; the same at every scale.
+    claimed: of it, by the paper.
+    found: here.
+    holds: whether that is as claimed; None where a run is missing.
+    seeds: how many both sides have.
+    fitted: whether the virtual clock leaves no other outcome.
   """
 
-  text: str
+  what: str
+  claimed: str
+  found: str
   holds: bool | None
   seeds: int = 0
   fitted: bool = False
@@ -50,26 +58,32 @@ def share(
   Means over the seeds that both have. A share of nothing is as claimed by
   nobody: the other must translate at all.
   """
+  bounds = [f'at least {100 * low:.0f}%'] if low else []
+  bounds += [f'below {100 * high:.0f}%'] if high < math.inf else []
+  claimed = ' and '.join(bounds)
   found = [records.by_seed(r) for r in (run, other)]
   seeds = found[0].keys() & found[1].keys()
   if not seeds:
-    return Part(f'{what}: not run yet', None)
+    return Part(what, claimed, records.missing, None)
   ours, theirs = (fmean(score(f[seed]) for seed in seeds) for f in found)
-  text = f'{what}: {ours:.1f} against {theirs:.1f}'
+  if math.isnan(ours) or math.isnan(theirs):
+    return Part(what, claimed, records.missing, None)
+  text = f'{ours:.1f} / {theirs:.1f}'
   if theirs < LEAST_BLEU:
-    return Part(f'{text}, which is nothing', False, len(seeds))
-  bounds = [f'at least {100 * low:.0f}%'] if low else []
-  bounds += [f'below {100 * high:.0f}%'] if high < math.inf else []
+    return Part(what, claimed, f'{text}, which is nothing', False, len(seeds))
   ratio = ours / theirs
-  text += f', {100 * ratio:.1f}%; claimed: {" and ".join(bounds)}'
-  return Part(text, low <= ratio < high, len(seeds))
+  text += f' = {100 * ratio:.1f}%'
+  return Part(what, claimed, text, low <= ratio < high, len(seeds))
 
 
 def verdict(parts: list[Part]) -> str:
   """What the parts come to."""
   known = [part.holds for part in parts if part.holds is not None]
-  if len(known) < len(parts) or not parts:
-    return f'open: {len(parts) - len(known)} of {len(parts)} not run yet'
+  if not known:
+    return 'open, not run yet'
+  if len(known) < len(parts):
+    missing = len(parts) - len(known)
+    return f'open, {sum(known)} of {len(known)}; {missing} not run yet'
   if not all(known):
     part = f'holds in part, {sum(known)} of {len(known)}'
     return part if any(known) else 'does not hold here'
@@ -77,34 +91,58 @@ def verdict(parts: list[Part]) -> str:
   return 'holds, as the clock is fitted' if fitted else 'holds'
 
 
-def report(claims: Iterable[Claim], records: Records) -> str:
-  """The checklist of a scale: verdict, claim, and every comparison."""
-  marks, lines = {True: '✓', False: '✗', None: '·'}, []
+def _cell(part: Part | None) -> str:
+  if part is None:
+    return '-'
+  if part.holds is None:
+    return part.found
+  return f'{"✓" if part.holds else "✗"} {part.found}'
+
+
+def _seeds(parts: Sequence[Part]) -> str:
+  """How many the comparisons have: '1 to 3'."""
+  counts = sorted({part.seeds for part in parts if part.seeds})
+  return ' to '.join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))
+
+
+def report(claims: Iterable[Claim], columns: Sequence[Records]) -> str:
+  """The checklist: all verdicts, then claim by claim every comparison.
+
+  Args:
+    claims: in their order.
+    columns: the paper's records, which have every comparison, then ours.
+  """
+  names = [records.scale for records in columns]
+  overview, sections = [], []
   for number, claim in enumerate(claims, start=1):
-    parts = list(claim(records))
-    counts = sorted({part.seeds for part in parts if part.seeds}) or [0]
-    seeds = ' to '.join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    paper, *ours = parts = [list(claim(records)) for records in columns]
+    verdicts = [verdict(of) for of in ours]
     said = ' '.join(claim.__doc__.split())
-    lines.append(f'{number}. **{verdict(parts)}** (seeds: {seeds}). {said}.')
-    lines += [f'   - {marks[part.holds]} {part.text}' for part in parts]
-  return '\n'.join(lines)
+    overview.append([f'{number}. {said.split(" (")[0]}', *verdicts])
+    found = [{part.what: part for part in of} for of in parts]
+    rows = [
+      [part.what, part.claimed, *(_cell(of.get(part.what)) for of in found)]
+      for part in paper
+    ]
+    rows.append(['verdict', '', '', *(f'**{text}**' for text in verdicts)])
+    rows.append(['seeds', '', *map(_seeds, parts)])
+    table = figures.table(['', 'claimed', *names], rows)
+    sections.append(f'### {number}. {said}\n\n{table}')
+  overview = figures.table(['claim', *names[1:]], overview)
+  return '\n\n'.join([overview, *sections])
 
 
 def write(claims: Iterable[Claim], directory: Path) -> str:
-  """Puts the checklist of every scale with records into README.md; returns it.
+  """Puts the checklist into README.md, paper and scales side by side.
 
   It stands between the two marks, in a new file if there is none.
 
   Raises:
     ValueError: if the file has not both marks.
   """
-  found = [Records(scale, directory) for scale in scales.SCALES]
-  parts = [
-    f'### {records.scale}\n\n{report(claims, records)}'
-    for records in found
-    if records.directory.exists()
-  ]
-  text = '\n\n'.join([FIRST, *parts, LAST])
+  ours = [Records(scale, directory) for scale in scales.SCALES]
+  columns = [Printed(), *(r for r in ours if r.directory.exists())]
+  text = '\n\n'.join([FIRST, report(claims, columns), LAST])
   path = directory / 'README.md'
   before = path.read_text('utf-8') if path.exists() else f'{FIRST}\n{LAST}\n'
   if not 0 <= before.find(FIRST) < before.find(LAST):

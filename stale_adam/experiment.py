@@ -1,6 +1,7 @@
 """One run: from settings and a corpus to a result record."""
 
 import dataclasses
+import itertools
 import logging
 import os
 import sys
@@ -30,6 +31,8 @@ from stale_adam.nmt import batches, translation
 from stale_adam.nmt import corpus as corpus_lib
 from stale_adam.nmt import vocabulary as vocabulary_lib
 from stale_adam.problem import Params
+
+EXAMPLES = 10  # Sentences of a test that a record shows with translations.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,6 +248,7 @@ def run(
     'best_bleu': outcome.best['bleu'],
     'test_bleu': scores,
     'sacrebleu_signature': signature,
+    'examples': _examples(learning.corpus.tests, texts),
     **_summary(arrivals, settings.communication.workers),
     'words_per_second': outcome.words_per_second(),
     'provenance': origin | {'seconds': time.monotonic() - began},
@@ -259,6 +263,17 @@ def _clear(out: Path) -> None:
   names = ['params.npz', 'record.json', 'trace.npz']
   for path in [*(out / name for name in names), *out.glob('events.out*')]:
     path.unlink(missing_ok=True)
+
+
+def _examples(
+  tests: Mapping[str, corpus_lib.Pairs], texts: Mapping[str, list[str]]
+) -> list[dict[str, str]]:
+  """The first sentences of the first test: scores alone hide much."""
+  test, pairs = next(iter(tests.items()))
+  columns = zip(pairs.source, pairs.target, texts[test], strict=True)
+  names = ('source', 'reference', 'translation')
+  shown = itertools.islice(columns, EXAMPLES)
+  return [dict(zip(names, line, strict=True)) for line in shown]
 
 
 def _summary(arrivals: trace.Trace, workers: int) -> dict[str, Any]:

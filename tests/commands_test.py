@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import sacrebleu
 
 from stale_adam import checkpoint, results
 from stale_adam.nmt import corpus
@@ -124,6 +125,13 @@ def test_a_run_leaves_a_valid_record(run):
   assert record['staleness_histogram'] == {'0': last['pushes']}
   assert f'test_x BLEU {record["test_bleu"]["test_x"]:.2f}' in printed
   assert record['sacrebleu_signature'] in printed
+  # The whole test: ten sentences would be shown, it has eight.
+  names = ('source', 'reference', 'translation')
+  shown = [[line[name] for line in record['examples']] for name in names]
+  read = lambda side: (out.parents[1] / f'data/test_x.{side}').read_text()
+  assert shown[:2] == [read('en').splitlines(), read('de').splitlines()]
+  score = sacrebleu.corpus_bleu(shown[2], shown[1:2]).score
+  assert score == pytest.approx(record['test_bleu']['test_x'])
   assert str(out) in printed
 
 

@@ -20,6 +20,7 @@ from experiments import (
   scales,
   verdicts,
 )
+from experiments.printed import Printed
 from experiments.records import Records, spread
 from stale_adam import experiment
 
@@ -47,42 +48,21 @@ def record(bleu, speed=1.0, curve=()):
   return {'best_bleu': bleu, 'words_per_second': speeds, 'curve': points}
 
 
-@pytest.fixture(scope='module')
-def printed():
-  """What the paper prints, as if it were ours."""
-  found = {}
-  for table in (paper.TABLE1, paper.TABLE5):
-    for rate, cells in table.items():
-      for (model, communication), bleu in cells.items():
-        run = runs.base(model, communication, learning_rate=rate)
-        found[run] = record(bleu)
-  for (model, communication), cells in paper.TABLE4.items():
-    for (pair, part), bleu in cells.items():
-      if part == 'validation':
-        found[runs.base(model, communication, pair=pair)] = record(bleu)
-  for (model, communication), row in paper.TABLE3.items():
-    curve = [(hours, bleu) for bleu, hours in row.hours.items() if hours]
-    found[runs.base(model, communication)] = record(
-      row.best_bleu, row.words_per_second, curve
-    )
-  return found
-
-
 # What the paper's tables decide; the others need its figures.
 FIGURES = (claims.artificial, claims.doubled, claims.batch_size)
 DECIDED = [claim for claim in claims.CLAIMS if claim not in FIGURES]
 
 
 @pytest.mark.parametrize('claim', DECIDED)
-def test_every_claim_holds_in_the_paper(claim, printed):
-  parts = list(claim(Invented(printed)))
+def test_every_claim_holds_in_the_paper(claim):
+  parts = list(claim(Printed()))
   assert parts and verdicts.verdict(parts).startswith('holds'), parts
   assert all(part.holds for part in parts)
 
 
-def test_the_headline_is_the_papers(printed):
-  part, rnn = claims.sooner(Invented(printed))
-  assert '**1.37 times**' in part.text and '**1.30 times**' in rnn.text
+def test_the_headline_is_the_papers():
+  part, rnn = claims.sooner(Printed())
+  assert '**1.37 times**' in part.found and '**1.30 times**' in rnn.found
 
 
 @pytest.mark.parametrize('claim', claims.CLAIMS)
@@ -120,7 +100,8 @@ def test_only_seeds_that_both_have_are_compared():
   found[False, 0] = record(20.0)
   part = verdicts.share(Some(found), 'what', run, other, low=0.5)
   assert part.holds and part.seeds == 1
-  assert '10.0 against 20.0, 50.0%; claimed: at least 50%' in part.text
+  assert part.found == '10.0 / 20.0 = 50.0%'
+  assert part.claimed == 'at least 50%'
   assert (
     verdicts.share(Some(found), 'what', run, other, low=0.51).holds is False
   )
@@ -129,10 +110,13 @@ def test_only_seeds_that_both_have_are_compared():
 
 
 def test_verdicts():
-  of = lambda *parts: verdicts.verdict([verdicts.Part('', x) for x in parts])
+  of = lambda *parts: verdicts.verdict(
+    [verdicts.Part('', '', '', x) for x in parts]
+  )
   assert of(True, False) == 'holds in part, 1 of 2'
   assert of(False) == 'does not hold here'
-  assert of(True, None) == 'open: 1 of 2 not run yet'
+  assert of(True, False, None) == 'open, 1 of 2; 1 not run yet'
+  assert of(None) == 'open, not run yet'
   assert of().startswith('open')
 
 
@@ -204,6 +188,30 @@ def test_a_kill_loses_one_run_and_none_is_repeated(made, tmp_path, capsys):
   assert 'minutes left' in capsys.readouterr().out
 
 
+def test_no_run_is_begun_that_would_end_too_late(made, tmp_path, capsys):
+  wanted = runs.seeds([runs.base('rnn', paper.SYNC)])
+  records = Records('micro', tmp_path)  # Each record says that it took 30 s.
+  command.complete(wanted, records, None, minutes=0)
+  assert not made
+  assert '0 minutes are over: ' in capsys.readouterr().out
+  command.complete(wanted[:1], records, None, minutes=1)
+  command.complete(wanted, records, None, minutes=0.49)
+  assert made == [wanted[0].name('micro')]
+  assert '0.49 minutes are over: 2 to go' in capsys.readouterr().out
+  command.complete(wanted[:2], records, None, minutes=0.51)
+  assert made == [run.name('micro') for run in wanted[:2]]
+
+
+def test_only_chooses_runs_by_name():
+  wanted = runs.seeds([runs.base(m, paper.SYNC) for m in scales.MODELS])
+  assert command.only(wanted, 'micro', None) == wanted
+  assert command.only(wanted, 'micro', '^rnn.*seed[02]') == wanted[3::2]
+  with pytest.raises(ValueError, match='in the name of none of 6 runs'):
+    command.only(wanted, 'micro', 'transformers')
+  with pytest.raises(ValueError, match='no regular expression'):
+    command.only(wanted, 'micro', '(')
+
+
 def test_a_record_of_other_settings_does_not_count(made, tmp_path):
   run = runs.base('rnn', paper.SYNC)
   records = Records('micro', tmp_path)
@@ -242,6 +250,8 @@ def test_every_table_renders_without_records(tmp_path):
 def test_every_table_renders_where_nothing_is_learnt(tmp_path):
   same = record(0.0, 5.0, [(10.0, 0.0), (20.0, 0.0)])
   same |= {'mean_staleness': 0.0, 'test_bleu': {'test': 0.0}}
+  said = {'source': 'A dog.', 'reference': 'Ein Hund.', 'translation': ''}
+  same |= {'examples': [said]}
   dead = {dataclasses.replace(run, seed=0): same for run in ALL}
   for module in reproduce.EXPERIMENTS:
     assert 'nan' not in module.report(Invented(dead))

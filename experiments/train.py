@@ -19,7 +19,7 @@ repeats it under the flags it was made with, to the same parameters; with
 another learning rate, accumulation or seed.
 
 `tiny` needs no files and takes one to three minutes on two processor cores;
-`small` reads text files and takes about nine; `paper` reads WMT, prepared
+`small` reads text files and takes about as long; `paper` reads WMT, prepared
 once by TensorFlow Datasets, and wants an accelerator.
 """
 

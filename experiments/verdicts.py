@@ -117,8 +117,10 @@ def report(claims: Iterable[Claim], columns: Sequence[Records]) -> str:
   for number, claim in enumerate(claims, start=1):
     paper, *ours = parts = [list(claim(records)) for records in columns]
     verdicts = [verdict(of) for of in ours]
-    said = ' '.join(claim.__doc__.split())
-    overview.append([f'{number}. {said.split(" (")[0]}', *verdicts])
+    said, printed = (
+      ' '.join(claim.__doc__.split()).removesuffix(')').split(' (')
+    )
+    overview.append([f'{number}. {said}', *verdicts])
     found = [{part.what: part for part in of} for of in parts]
     rows = [
       [part.what, part.claimed, *(_cell(of.get(part.what)) for of in found)]
@@ -127,7 +129,7 @@ def report(claims: Iterable[Claim], columns: Sequence[Records]) -> str:
     rows.append(['verdict', '', '', *(f'**{text}**' for text in verdicts)])
     rows.append(['seeds', '', *map(_seeds, parts)])
     table = figures.table(['', 'claimed', *names], rows)
-    sections.append(f'### {number}. {said}\n\n{table}')
+    sections += [f'### {number}. {said}', f'{printed}.', table]
   overview = figures.table(['claim', *names[1:]], overview)
   return '\n\n'.join([overview, *sections])
 

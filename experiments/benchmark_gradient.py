@@ -54,7 +54,6 @@ def main(_):
   batch = jax.device_put(task.problem.batch(0))
   parts = {
     'whole gradient': jax.value_and_grad(loss),
-    'without dropout': jax.value_and_grad(lambda p, b, k: loss(p, b, None)),
     'without the loss over the vocabulary': jax.value_and_grad(
       lambda p, b, k: without_softmax(model, p, b, k)
     ),

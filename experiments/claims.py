@@ -187,7 +187,7 @@ def sooner(records: Records) -> Parts:
   for model, label in LABELS.items():
     text, holds = table3.headline(records, model)
     pair = [records.all(base(model, name)) for name in (SYNC, GLOBAL)]
-    what = f'{label}, virtual seconds, synchronous / 4x global'
+    what = f'{label}, seconds, synchronous / 4x global'
     yield Part(what, 'above 1', text, holds, min(map(len, pair)))
 
 

@@ -47,12 +47,13 @@ ONLY = flags.DEFINE_string(
   'only',
   None,
   'Regular expression: train only runs whose name it is found in, such as '
-  '"transformer.*seed0"; --dry_run prints the names.',
+  '"transformer.*seed0"; --dry_run prints the names of those to make.',
 )
 MINUTES = flags.DEFINE_float(
   'minutes',
   None,
-  'Begin no run that would, by those before it, end later than this from now.',
+  'Begin no run expected to end later than this from now, as finished runs of '
+  'its model took; the first of a model is begun all the same.',
   0.0,
 )
 RESULTS = flags.DEFINE_string(
@@ -85,8 +86,8 @@ def complete(
 ) -> None:
   """Makes the runs that are missing, in their order, each kept when finished.
 
-  Killed, it loses the run that it was at; started again, it goes on there.
-  After `minutes`, it ends before a run that is expected to take longer.
+  Killed, it loses the run that it was at; started again, it goes on there. It
+  ends before a run that is expected to end after so many minutes.
   """
   missing, began = todo(runs, records), time.monotonic()
   for i, run in enumerate(missing, start=1):
@@ -95,7 +96,8 @@ def complete(
     if minutes is not None:
       seconds = time.monotonic() - began + (_seconds([run], records) or 0)
       if seconds >= 60 * minutes:
-        print(f'\n{minutes:g} minutes are over: {len(missing) + 1 - i} to go')
+        print(f'\nThe next run would end after {minutes:g} minutes; missing:')
+        print('\n'.join(r.name(records.scale) for r in todo(runs, records)))
         return
     name = run.name(records.scale)
     left = _time_left(missing[i - 1 :], records)
@@ -138,7 +140,7 @@ def only(runs: Iterable[Run], scale: str, pattern: str | None) -> list[Run]:
   if runs and not found:
     raise ValueError(
       f'--only={pattern} is in the name of none of {len(runs)} runs, such as '
-      f'{runs[0].name(scale)}: --dry_run prints them all'
+      f'{runs[0].name(scale)}: --dry_run alone prints those to make'
     )
   return found
 

@@ -9,6 +9,7 @@ translate them. 9 runs, all of Table 3.
 """
 
 import functools
+import re
 
 from experiments import command, paper, runs, table3
 from experiments.records import Records
@@ -30,35 +31,38 @@ def report(records: Records) -> str:
   return '\n\n'.join(
     [
       summary(records, LINES),
-      f'Virtual seconds, synchronous / 4x global: {text}.',
+      f'The transformer, {table3.RATIO}: {text}.',
       *translations(records),
     ]
   )
 
 
 def translations(records: Records) -> list[str]:
-  """A list a sentence: source, reference, and every model's translation."""
+  """Each sentence, its reference, and every model's translation."""
   found = {name: records.get(run) for name, run in LINES['transformer'].items()}
-  examples = {name: r.get('examples', []) for name, r in found.items() if r}
+  # Records of before translations were kept have none.
+  found = {n: r['examples'] for n, r in found.items() if r and 'examples' in r}
   parts = []
-  for shown in zip(*examples.values(), strict=False):
-    lines = [('source', shown[0]['source'])]
-    lines += [('reference', shown[0]['reference'])]
-    lines += [
-      (name, example['translation'])
-      for name, example in zip(examples, shown, strict=True)
-    ]
+  for said in zip(*found.values(), strict=True):
+    lines = [('reference', said[0]['reference'])]
+    lines += zip(found, (each['translation'] for each in said), strict=True)
+    parts.append(f'**{_plain(said[0]["source"])}**')
     parts.append(
-      '\n'.join(f'- *{name}*: {text or "(nothing)"}' for name, text in lines)
+      '\n'.join(f'- *{name}*: {_plain(text)}' for name, text in lines)
     )
   return parts
+
+
+def _plain(text: str) -> str:
+  """As Markdown that shows just this."""
+  return re.sub(r'([\\`*_<\[])', r'\\\1', text) or '(nothing)'
 
 
 draw = functools.partial(
   draw_curves,
   lines=LINES,
   axis='virtual_seconds',
-  label="virtual seconds, at the speeds of the paper's GPUs",
+  label=table3.SECONDS,
 )
 
 if __name__ == '__main__':

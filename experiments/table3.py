@@ -22,6 +22,8 @@ from experiments.report import draw as draw_curves
 from stale_adam import figures
 
 LOWER = next(iter(paper.TABLE1))  # Two thirds of the Transformer's rate.
+SECONDS = "virtual seconds, at the speeds of the paper's GPUs"
+RATIO = 'virtual seconds, synchronous / 4x global'
 DOUBLED = 2 * paper.LEARNING_RATE['transformer']  # Table 5 has it.
 RUNS = runs.seeds(
   [runs.base(m, c) for m, c in paper.TABLE3]
@@ -67,7 +69,7 @@ def headline(
 
 def report(records: Records) -> str:
   """One table a model, ours under the paper's."""
-  parts, ratio = [], 'virtual seconds, synchronous / 4x global'
+  parts = []
   for model in paper.LEARNING_RATE:
     goals = targets(records, model)
     header = [
@@ -102,11 +104,11 @@ def report(records: Records) -> str:
       )
     parts.append(figures.table(header, rows))
     text, _ = headline(records, model)
-    parts.append(f'The {model}, {ratio}: {text}.')
+    parts.append(f'The {model}, {RATIO}: {text}.')
   for label, rate in (('lower', LOWER), ('doubled', DOUBLED)):
     text, _ = headline(records, 'transformer', learning_rate=rate)
     shown = f'{label} rate of {rate * records.rate_factor:.3g}'
-    parts.append(f'The transformer at the {shown}, {ratio}: {text}.')
+    parts.append(f'The transformer at the {shown}, {RATIO}: {text}.')
   return '\n\n'.join(parts)
 
 
@@ -116,8 +118,7 @@ def draw(path: Path, records: Records) -> None:
     model: {name: runs.base(model, name) for name in runs.COMMUNICATIONS}
     for model in paper.LEARNING_RATE
   }
-  label = "virtual seconds, at the speeds of the paper's GPUs"
-  draw_curves(path, records, lines, 'virtual_seconds', label)
+  draw_curves(path, records, lines, 'virtual_seconds', SECONDS)
 
 
 if __name__ == '__main__':

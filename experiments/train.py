@@ -18,9 +18,9 @@ repeats it under the flags it was made with, to the same parameters; with
 --counterfactual and further flags, what the same order would have led to under
 another learning rate, accumulation or seed.
 
-`tiny` needs no files and takes one to three minutes on two processor cores;
-`small` reads text files and takes about as long; `paper` reads WMT, prepared
-once by TensorFlow Datasets, and wants an accelerator.
+`tiny` needs no files and takes about a minute on two processor cores; `small`
+reads text files and takes two or three; `paper` reads WMT, prepared once by
+TensorFlow Datasets, and wants an accelerator.
 """
 
 import dataclasses

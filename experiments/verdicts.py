@@ -105,32 +105,28 @@ def _seeds(parts: Sequence[Part]) -> str:
   return ' to '.join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))
 
 
-def report(claims: Iterable[Claim], columns: Sequence[Records]) -> str:
+def report(claims: Iterable[Claim], ours: Sequence[Records]) -> str:
   """The checklist: all verdicts, then claim by claim every comparison.
 
-  Args:
-    claims: in their order.
-    columns: the paper's records, which have every comparison, then ours.
+  The paper, which has every comparison, stands beside our scales.
   """
-  names = [records.scale for records in columns]
+  names = [records.scale for records in ours]
   overview, sections = [], []
   for number, claim in enumerate(claims, start=1):
-    paper, *ours = parts = [list(claim(records)) for records in columns]
-    verdicts = [verdict(of) for of in ours]
-    said, printed = (
-      ' '.join(claim.__doc__.split()).removesuffix(')').split(' (')
-    )
+    parts = [list(claim(records)) for records in (Printed(), *ours)]
+    verdicts = [verdict(of) for of in parts[1:]]
+    said, _, printed = ' '.join(claim.__doc__.split()).partition(' (')
     overview.append([f'{number}. {said}', *verdicts])
     found = [{part.what: part for part in of} for of in parts]
     rows = [
       [part.what, part.claimed, *(_cell(of.get(part.what)) for of in found)]
-      for part in paper
+      for part in parts[0]
     ]
     rows.append(['verdict', '', '', *(f'**{text}**' for text in verdicts)])
     rows.append(['seeds', '', *map(_seeds, parts)])
-    table = figures.table(['', 'claimed', *names], rows)
-    sections += [f'### {number}. {said}', f'{printed}.', table]
-  overview = figures.table(['claim', *names[1:]], overview)
+    table = figures.table(['', 'claimed', 'Aji & Heafield', *names], rows)
+    sections += [f'### {number}. {said}', f'{printed[:-1]}.', table]
+  overview = figures.table(['claim', *names], overview)
   return '\n\n'.join([overview, *sections])
 
 
@@ -143,8 +139,8 @@ def write(claims: Iterable[Claim], directory: Path) -> str:
     ValueError: if the file has not both marks.
   """
   ours = [Records(scale, directory) for scale in scales.SCALES]
-  columns = [Printed(), *(r for r in ours if r.directory.exists())]
-  text = '\n\n'.join([FIRST, report(claims, columns), LAST])
+  ours = [records for records in ours if records.directory.exists()]
+  text = '\n\n'.join([FIRST, report(claims, ours), LAST])
   path = directory / 'README.md'
   before = path.read_text('utf-8') if path.exists() else f'{FIRST}\n{LAST}\n'
   if not 0 <= before.find(FIRST) < before.find(LAST):

@@ -13,6 +13,7 @@ from results_test import RECORD
 from experiments import (
   claims,
   command,
+  headline,
   paper,
   report,
   reproduce,
@@ -48,8 +49,8 @@ def record(bleu, speed=1.0, curve=()):
   return {'best_bleu': bleu, 'words_per_second': speeds, 'curve': points}
 
 
-# What the paper's tables decide; the others need its figures.
-FIGURES = (claims.artificial, claims.doubled, claims.batch_size)
+# What the paper prints decides; the others need its figures.
+FIGURES = (claims.artificial, claims.batch_size)
 DECIDED = [claim for claim in claims.CLAIMS if claim not in FIGURES]
 
 
@@ -58,6 +59,15 @@ def test_every_claim_holds_in_the_paper(claim):
   parts = list(claim(Printed()))
   assert parts and verdicts.verdict(parts).startswith('holds'), parts
   assert all(part.holds for part in parts)
+
+
+@pytest.mark.parametrize('claim', claims.CLAIMS)
+def test_the_paper_has_every_comparison_once(claim, tmp_path):
+  printed = [part.what for part in claim(Printed())]
+  assert len(set(printed)) == len(printed)
+  for scale in scales.SCALES:
+    ours = [part.what for part in claim(Records(scale, tmp_path))]
+    assert set(ours) <= set(printed) and len(set(ours)) == len(ours)
 
 
 def test_the_headline_is_the_papers():
@@ -193,11 +203,15 @@ def test_no_run_is_begun_that_would_end_too_late(made, tmp_path, capsys):
   records = Records('micro', tmp_path)  # Each record says that it took 30 s.
   command.complete(wanted, records, None, minutes=0)
   assert not made
-  assert '0 minutes are over: ' in capsys.readouterr().out
+  assert 'after 0 minutes' in capsys.readouterr().out
   command.complete(wanted[:1], records, None, minutes=1)
   command.complete(wanted, records, None, minutes=0.49)
   assert made == [wanted[0].name('micro')]
-  assert '0.49 minutes are over: 2 to go' in capsys.readouterr().out
+  printed = capsys.readouterr().out
+  assert 'after 0.49 minutes' in printed
+  assert printed.endswith(
+    f'{wanted[1].name("micro")}\n{wanted[2].name("micro")}\n'
+  )
   command.complete(wanted[:2], records, None, minutes=0.51)
   assert made == [run.name('micro') for run in wanted[:2]]
 
@@ -257,6 +271,22 @@ def test_every_table_renders_where_nothing_is_learnt(tmp_path):
     assert 'nan' not in module.report(Invented(dead))
     if hasattr(module, 'draw'):
       module.draw(tmp_path / 'figure.png', Invented(dead))
+
+
+def test_translations_are_shown_where_there_are_any():
+  said = {'source': 'A *dog*.', 'reference': 'Ein Hund.', 'translation': ''}
+  of = lambda run, **more: {run: record(1.0) | more}
+  first, second, third = headline.LINES['transformer'].values()
+  found = of(first, examples=[said]) | of(second) | of(third, examples=[said])
+  text = headline.translations(Invented(found))
+  names = (paper.SYNC, paper.GLOBAL)
+  assert text == [
+    r'**A \*dog\*.**',
+    '\n'.join(
+      ['- *reference*: Ein Hund.', *(f'- *{n}*: (nothing)' for n in names)]
+    ),
+  ]
+  assert headline.translations(Invented(of(second))) == []
 
 
 def test_a_real_run_is_kept_and_rendered(tmp_path, monkeypatch):

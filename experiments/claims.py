@@ -188,7 +188,7 @@ def sooner(records: Records) -> Parts:
     text, holds = table3.headline(records, model)
     pair = [records.all(base(model, name)) for name in (SYNC, GLOBAL)]
     what = f'{label}, seconds, synchronous / 4x global'
-    yield Part(what, 'above 1', text, holds, min(map(len, pair)))
+    yield Part(what, 'above 1, not by chance', text, holds, min(map(len, pair)))
 
 
 def robust(records: Records) -> Parts:

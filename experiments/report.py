@@ -97,7 +97,7 @@ def render(module: ModuleType, directory: Path) -> str:
     records = Records(scale, directory)
     if not any(map(records.all, module.RUNS)):
       continue
-    parts += [f'## {scale}', module.report(records)]
+    parts.append(f'## {scale}')
     if hasattr(module, 'draw'):
       picture = f'{name}-{scale}.png'
       module.draw(directory / picture, records)
@@ -106,6 +106,7 @@ def render(module: ModuleType, directory: Path) -> str:
         'Lines are means over the seeds; a band, where there is one, reaches '
         'from the lowest to the highest.'
       )
+    parts.append(module.report(records))
   if not module.RUNS:
     parts.append(module.report(None))
   text = '\n\n'.join(parts) + '\n'

@@ -83,6 +83,23 @@ def test_a_claim_stays_open_while_a_run_is_missing(claim):
   assert verdicts.verdict(list(claim(Invented({})))).startswith('open')
 
 
+def test_sooner_is_more_than_chance():
+  """Two standard errors of three times 1 apart: 2 sqrt(1/3 + 1/3) = 1.63."""
+  end = {True: (19.0, 20.0, 21.0)}
+
+  class Some(Invented):
+    def get(self, run):
+      seconds = end[run.communication.synchronous][run.seed]
+      return record(30.0, 1.0, [(0.0, 0.0), (seconds, 30.0)])
+
+  for gain, sooner in ((1.7, True), (1.5, False), (-1.7, False)):
+    end[False] = tuple(x - gain for x in end[True])
+    part = next(claims.sooner(Some({})))
+    assert part.holds is sooner and part.seeds == 3
+    assert f'= **{20 / (20 - gain):.2f} times**' in part.found
+    assert ('two standard errors' in part.found) == (abs(gain) < 1.63)
+
+
 def test_only_seeds_that_both_have_are_compared():
   run, other = runs.base('rnn', paper.SYNC), runs.base('rnn', paper.ASYNC)
 

@@ -122,7 +122,11 @@ def provenance(seed: int, pool: str, device: str) -> dict[str, Any]:
   """Where a result comes from; `seconds` is to be set when it is there."""
   # Installed elsewhere, the files may lie in somebody else's repository.
   ours = _git('rev-parse', '--show-toplevel') == str(Path(__file__).parents[1])
-  changed = _git('status', '--porcelain', '--untracked-files=no')
+  # Tables that earlier runs had rendered anew are no change of the program.
+  program = (':/', ':(top,exclude)results')
+  changed = _git(
+    'status', '--porcelain', '--untracked-files=no', '--', *program
+  )
   now = datetime.datetime.now(datetime.UTC)
   return {
     'commit': _git('rev-parse', 'HEAD') if ours else None,

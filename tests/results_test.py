@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import subprocess
 
 import numpy as np
 import pytest
@@ -180,3 +181,21 @@ def test_provenance_without_git(monkeypatch):
   monkeypatch.setenv('PATH', '')
   found = results.provenance(0, 'virtual', 'cpu')
   assert found['commit'] is None and found['dirty'] is None
+
+
+def test_rendered_results_do_not_make_a_program_dirty(tmp_path, monkeypatch):
+  package = tmp_path / 'stale_adam'
+  kept = [package / 'results.py', tmp_path / 'results' / 'table.md']
+  for path in kept:
+    path.parent.mkdir()
+    path.write_text('old\n')
+  git = ['git', '-c', 'user.name=a', '-c', 'user.email=a@b', '-C', tmp_path]
+  for words in (['init', '-q'], ['add', '.'], ['commit', '-qm', 'first']):
+    subprocess.run([*git, *words], check=True)
+  monkeypatch.setattr(results, '__file__', str(kept[0]))
+  dirty = lambda: results.provenance(0, 'virtual', 'cpu')['dirty']
+  assert dirty() is False
+  kept[1].write_text('new\n')
+  assert dirty() is False
+  kept[0].write_text('new\n')
+  assert dirty() is True

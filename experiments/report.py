@@ -80,6 +80,9 @@ def draw(
     }
     if until in panels[model]:
       limit[model] = max(panels[model][until][0])
+  panels = {
+    model: curves for model, curves in panels.items() if curves
+  } or panels
   figures.curves(path, panels, label, 'validation BLEU', limit)
 
 

@@ -1,5 +1,6 @@
 """Records made visible: a table in Markdown, a figure in PNG."""
 
+import itertools
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -56,23 +57,28 @@ def curves(
   width = 7.5 if len(panels) == 1 else 5.5 * len(panels)
   figure = Figure(figsize=(width, 4.8), layout='constrained')
   all_axes = figure.subplots(1, len(panels), sharey=not log, squeeze=False)[0]
+  # A label looks the same in every panel, whichever lines a panel lacks.
+  labels = list(dict.fromkeys(itertools.chain(*panels.values())))
   for axes, (title, lines) in zip(all_axes, panels.items(), strict=True):
-    for i, (label, (x, y, *band)) in enumerate(lines.items()):
-      look = {'color': _COLOURS[i % len(_COLOURS)], 'label': label}
+    for label, (x, y, *band) in lines.items():
+      i = labels.index(label)
+      look = {'color': _COLOURS[i % len(_COLOURS)]}
       if band:
-        axes.fill_between(
-          x, *band, color=_COLOURS[i % len(_COLOURS)], alpha=0.2, lw=0
-        )
-      axes.plot(x, y, marker=_MARKERS[i % len(_MARKERS)], markersize=4, **look)
+        axes.fill_between(x, *band, alpha=0.2, lw=0, **look)
+      look |= {'marker': _MARKERS[i % len(_MARKERS)], 'label': label}
+      axes.plot(x, y, markersize=4, **look)
     axes.set(xlabel=x_label, title=title)
     if log:
       axes.set_xscale('log', base=2)
       axes.xaxis.set_major_formatter('{x:g}')
     else:
       axes.set_xlim(0, (x_limit or {}).get(title))
-    axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
+  for (
+    axes
+  ) in all_axes:  # Not before every line that shares this scale is there.
+    axes.set_ylim(bottom=0)
   all_axes[0].set_ylabel(y_label)
   handles = {}  # One legend for all panels, below them, hides no line.
   for axes in all_axes:

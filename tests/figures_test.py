@@ -96,6 +96,39 @@ def test_a_figure_has_the_stated_size(tmp_path, lines):
     assert size(path) == (1650, 720)
 
 
+@pytest.fixture
+def drawn(monkeypatch):
+  """Collects figures instead of saving them."""
+  figure = []
+  monkeypatch.setattr(
+    figures.Figure, 'savefig', lambda self, *_, **__: figure.append(self)
+  )
+  return figure
+
+
+def test_a_label_looks_the_same_in_every_panel(drawn, tmp_path):
+  line = ([1, 2], [3, 4])
+  panels = {'A': {'a': line, 'b': line, 'c': line}, 'B': {'c': line, 'd': line}}
+  figures.curves(tmp_path / 'x.png', panels, 'x', 'y')
+  shown = [drawn[0].legends[0].get_lines(), *(a.lines for a in drawn[0].axes)]
+  looks = [
+    {line.get_label(): (line.get_color(), line.get_marker()) for line in lines}
+    for lines in shown
+  ]
+  assert [''.join(look) for look in looks] == ['abcd', 'abc', 'cd']
+  assert looks[0] == looks[1] | looks[2] and len(set(looks[0].values())) == 4
+
+
+@pytest.mark.parametrize('log', [False, True])
+@pytest.mark.parametrize('heights', [(3, 30), (30, 3), (3, 7, 5)])
+def test_no_line_is_cut(heights, log, drawn, tmp_path):
+  panels = {str(h): {'a': ([1, 2, 4], [1, h, 2])} for h in heights}
+  figures.curves(tmp_path / 'x.png', panels, 'x', 'y', log=log)
+  for height, axes in zip(heights, drawn[0].axes, strict=True):
+    bottom, top = axes.get_ylim()
+    assert bottom == 0 and height < top < 2 * max(heights)
+
+
 def test_different_lines_give_different_figures(tmp_path):
   images = set()
   for i, y in enumerate([[1, 2], [2, 1], [5, 5]]):

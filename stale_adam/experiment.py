@@ -312,7 +312,7 @@ def load(
 def main(function: Callable[[list[str]], Any]) -> None:
   """Runs a command line as `absl.app.run` does, on large memory pages.
 
-  A small model spends about a fifth of its time on page faults (run
+  A small model can spend a fifth of its time on page faults (run
   experiments.benchmark_gradient with and without): the C library
   returns every large buffer to the kernel and takes a fresh one for the next.
   With transparent huge pages that is nearly free. The C library reads the

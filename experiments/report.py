@@ -61,7 +61,7 @@ def draw(
   label: str = 'updates',
   until: str | None = None,
 ) -> None:
-  """BLEU over a field of the curves, a panel a model.
+  """BLEU over a field of the curves, a panel a model that has any.
 
   Args:
     path: of the PNG.

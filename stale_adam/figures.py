@@ -75,9 +75,8 @@ def curves(
       axes.set_xlim(0, (x_limit or {}).get(title))
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
-  for (
-    axes
-  ) in all_axes:  # Not before every line that shares this scale is there.
+  # Not before: this fixes the top, and panels share one scale.
+  for axes in all_axes:
     axes.set_ylim(bottom=0)
   all_axes[0].set_ylabel(y_label)
   handles = {}  # One legend for all panels, below them, hides no line.

@@ -29,7 +29,7 @@ hypothesis.settings.register_profile('no_clock', deadline=None)
 hypothesis.settings.load_profile('no_clock')
 
 
-def _toy_loss(params, batch, key):
+def toy_loss(params, batch, key):
   """The loss that `reference.loss_and_gradient` writes out in NumPy."""
   del key
   hidden = jnp.tanh(batch['inputs'] @ params['inner'])
@@ -76,7 +76,7 @@ def _served(problem, optimizer, communication, pool, count, seed=0):
 def toy():
   """The problem of `reference.py`, in JAX."""
   init = lambda key: jax.tree.map(jnp.float32, reference.initial())
-  return sa.Problem(init, _toy_loss, reference.batch)
+  return sa.Problem(init, toy_loss, reference.batch)
 
 
 @pytest.fixture(scope='session')

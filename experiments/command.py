@@ -17,13 +17,14 @@ from types import ModuleType
 import jax
 from absl import flags
 
-from experiments import paper, scales
-from experiments.records import Records
-from experiments.report import render
-from experiments.runs import Run, base
-from stale_adam import experiment
-from stale_adam.communication import Communication
+from experiments.ledger import execute as experiment
+from experiments.ledger import scales
+from experiments.ledger.records import Records
+from experiments.ledger.runs import Run, base
+from experiments.paper import printed as paper
+from experiments.render.report import render
 from stale_adam.nmt import translation
+from stale_adam.policy import Communication
 
 SCALE = flags.DEFINE_enum(
   'scale', 'tiny', list(scales.SCALES), 'Size of model, data and run.'

@@ -19,9 +19,11 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments import scales
-from stale_adam import experiment, figures, results
-from stale_adam.communication import Communication
+from experiments.ledger import execute as experiment
+from experiments.ledger import scales
+from experiments.render import figures
+from stale_adam.policy import Communication
+from stale_adam.training import record as results
 
 OUT = flags.DEFINE_string('out', 'runs/demo', 'Directory for what it leaves.')
 SEED = flags.DEFINE_integer(

@@ -13,7 +13,7 @@ the same --data_dir, takes no TensorFlow. A pair and its reverse share data.
   en-ru  WMT18: Common Crawl, News Commentary, ParaCrawl, the UN corpus (most of
          it), Wikipedia headlines; not Yandex's, which is fetched by hand only.
 
-Each comes with its newstests; see `stale_adam.nmt.corpus.wmt` for which year
+Each comes with its newstests; `stale_adam.nmt.data.corpus.wmt` says which year
 validates. Takes hours, and prints how many pairs each split has.
 """
 
@@ -21,7 +21,7 @@ import sys
 
 from absl import app, flags
 
-from stale_adam.nmt import wmt
+from stale_adam.nmt.data import wmt
 
 PAIR = flags.DEFINE_enum(
   'pair',

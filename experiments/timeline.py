@@ -13,7 +13,8 @@ from pathlib import Path
 
 from absl import flags
 
-from stale_adam import experiment, timeline
+from experiments.ledger import execute as experiment
+from stale_adam import timeline
 from stale_adam.trace import Trace, busy_share
 
 TRACE = flags.DEFINE_string('trace', None, 'trace.npz of a run.', required=True)

@@ -30,10 +30,12 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from experiments import scales
-from stale_adam import experiment, measure, pools, rows
-from stale_adam.communication import Communication
+from experiments.ledger import execute as experiment
+from experiments.ledger import scales
+from stale_adam import measure, pools
+from stale_adam.compiled import rows
 from stale_adam.nmt import translation
+from stale_adam.policy import Communication
 from stale_adam.trace import Trace
 
 SCALE = flags.DEFINE_enum(
@@ -155,7 +157,7 @@ def run_name(communication: Communication) -> str:
 
 def recall(trace: Trace) -> None:
   """Gives every flag that the command line leaves open its recorded value."""
-  recorded = trace.about.get('flags', {})
+  recorded = trace.settings.get('flags', {})
   for name in (flag.name for flag in RECORDED):
     if name in recorded and flags.FLAGS[name].using_default_value:
       flags.FLAGS[name].value = recorded[name]
@@ -175,7 +177,7 @@ def check(
   """
   if not COUNTERFACTUAL.value:
     # Not by flags: one that is given its default changes nothing.
-    trace.check(trace.about | experiment.about(chosen, learning))
+    trace.check(trace.settings | experiment.about(chosen, learning))
   rows.dry_run(chosen.communication, trace.worker, 1)
   if out.resolve() == Path(REPLAY.value).resolve().parent:
     raise ValueError(
@@ -227,7 +229,7 @@ def main(_):
       trace = Trace.load(REPLAY.value)
       recall(trace)
       # XLA splits sums by the number of devices: the same, the same rounding.
-      jax.config.update('jax_num_cpu_devices', trace.about.get('devices', 1))
+      jax.config.update('jax_num_cpu_devices', trace.settings.get('devices', 1))
     elif COUNTERFACTUAL.value:
       sys.exit('--counterfactual replays another run: name it by --replay')
     chosen = settings()
@@ -267,7 +269,7 @@ def main(_):
       f'{100 * busy["server"]:.0f}%'
     )
   here = record['provenance']['device']
-  if trace and (there := trace.about.get('device', here)) != here:
+  if trace and (there := trace.settings.get('device', here)) != here:
     print(f'recorded on {there}, replayed on {here}: the same but for rounding')
   print(f'record, parameters, trace and events: {out}')
 

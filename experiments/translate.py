@@ -13,7 +13,7 @@ import sys
 
 from absl import flags
 
-from stale_adam import experiment
+from experiments.ledger import execute as experiment
 
 MODEL = flags.DEFINE_string(
   'model', None, "A run's directory, with params.npz and vocabulary.model."

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import optax
 
 from stale_adam import worker as worker_lib
-from stale_adam.communication import Communication
+from stale_adam.policy import Communication
 from stale_adam.problem import Params, Problem
 
 

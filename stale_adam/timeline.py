@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from stale_adam import results
+from stale_adam import files
 from stale_adam import trace as trace_lib
 from stale_adam.trace import Trace
 
@@ -38,7 +38,7 @@ def write(path: str | os.PathLike, trace: Trace) -> None:
   # The unit comes last: early versions of Perfetto took one at the beginning
   # for that of `ts`, which is the microsecond.
   text = f'{{"traceEvents":[\n{lines}\n],"displayTimeUnit":"ms"}}\n'
-  with results.whole(path) as partial:
+  with files.replacing(path) as partial:
     partial.write_text(text, encoding='utf-8')
 
 

@@ -7,12 +7,13 @@ import json
 import math
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-_FORMAT = 1
+from stale_adam import files
+
+_FORMAT = 2
 TIMES = ('pulled', 'started', 'computed', 'arrived')
 
 
@@ -24,19 +25,19 @@ class Trace:
     worker: worker of the i-th arrival, int32.
     seconds: when the server got to it, by the pool's clock, float64.
     columns: more of one number a push, by name; see `of`.
-    about: what was run, as JSON has it: tuples become lists.
+    settings: what was run, as JSON has it: tuples become lists.
 
   Raises:
     ValueError: if lengths or shapes differ, a column holds no numbers, or a
       worker is no whole number from 0 up.
-    TypeError: if JSON cannot hold `about`; a ValueError if it is a number that
-      is not finite.
+    TypeError: if JSON cannot hold the settings; a ValueError if one is a number
+      that is not finite.
   """
 
   worker: np.ndarray
   seconds: np.ndarray
   columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-  about: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   def __post_init__(self):
     worker = np.asarray(self.worker)
@@ -61,14 +62,14 @@ class Trace:
     object.__setattr__(self, 'worker', worker.astype(np.int32))
     object.__setattr__(self, 'seconds', rest['seconds'])
     object.__setattr__(self, 'columns', columns)
-    object.__setattr__(self, 'about', _as_json(self.about))
+    object.__setattr__(self, 'settings', _as_json(self.settings))
 
   def __len__(self) -> int:
     return len(self.worker)
 
   @classmethod
   def of(
-    cls, pushes: Iterable[Any], about: Mapping[str, Any] | None = None
+    cls, pushes: Iterable[Any], settings: Mapping[str, Any] | None = None
   ) -> 'Trace':
     """The trace of a run: of the pushes that `serve` yielded, in their order.
 
@@ -79,7 +80,7 @@ class Trace:
 
     Args:
       pushes: as `server.Push`.
-      about: what was run.
+      settings: what was run.
     """
     pushes = list(pushes)
     column = lambda name, dtype: np.asarray(
@@ -95,7 +96,7 @@ class Trace:
     for name in (pushes and pushes[0].measured) or ():
       columns[name] = np.asarray([p.measured[name] for p in pushes], np.float32)
     worker, seconds = column('worker', np.int32), column('seconds', np.float64)
-    return cls(worker, seconds, columns, about or {})
+    return cls(worker, seconds, columns, settings or {})
 
   def digest(self) -> str:
     """SHA-256 of the order of workers, in hexadecimal.
@@ -113,16 +114,13 @@ class Trace:
     header = {
       'format': _FORMAT,
       'digest': self.digest(),
-      'about': self.about,
+      'settings': self.settings,
       'columns': list(self.columns),
     }
     arrays = {f'column_{i}': c for i, c in enumerate(self.columns.values())}
     arrays |= {'worker': self.worker, 'seconds': self.seconds}
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    partial = f'{os.fspath(path)}.partial'
-    with open(partial, 'wb') as file:
+    with files.replacing(path) as partial, open(partial, 'wb') as file:
       np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
-    os.replace(partial, path)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> 'Trace':
@@ -140,7 +138,7 @@ class Trace:
         names = enumerate(header['columns'])
         columns = {name: archive[f'column_{i}'] for i, name in names}
         worker, seconds = archive['worker'], archive['seconds']
-      trace = cls(worker, seconds, columns, header['about'])
+      trace = cls(worker, seconds, columns, header['settings'])
       if header['digest'] != trace.digest():
         raise ValueError('the order is not the one that was saved')
     except FileNotFoundError:
@@ -153,16 +151,16 @@ class Trace:
       ) from error
     return trace
 
-  def check(self, about: Mapping[str, Any]) -> None:
+  def check(self, settings: Mapping[str, Any]) -> None:
     """Checks that the trace was recorded under these settings.
 
     Args:
-      about: what is to be run, with the entries of `self.about`.
+      settings: what is to be run, with the entries of `self.settings`.
 
     Raises:
       ValueError: listing every entry that differs, or is on one side only.
     """
-    found = list(_differences(self.about, _as_json(about)))
+    found = list(_differences(self.settings, _as_json(settings)))
     if found:
       raise ValueError(
         f'the trace was recorded under other settings ({"; ".join(found)}): '
@@ -174,7 +172,7 @@ def _as_json(value: Any) -> Any:
   def number(value):
     if hasattr(value, 'tolist'):  # NumPy's or JAX's.
       return value.tolist()
-    raise TypeError(f'about holds {value!r}: use what JSON can hold')
+    raise TypeError(f'settings hold {value!r}: use what JSON can hold')
 
   return json.loads(json.dumps(value, default=number, allow_nan=False))
 

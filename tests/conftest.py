@@ -18,7 +18,7 @@ import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
-import reference  # noqa: E402
+import toys  # noqa: E402
 
 import stale_adam as sa  # noqa: E402
 from stale_adam.server import Push  # noqa: E402
@@ -27,14 +27,6 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # A deadline is a wall-clock assertion, and compilation is slow.
 hypothesis.settings.register_profile('no_clock', deadline=None)
 hypothesis.settings.load_profile('no_clock')
-
-
-def toy_loss(params, batch, key):
-  """The loss that `reference.loss_and_gradient` writes out in NumPy."""
-  del key
-  hidden = jnp.tanh(batch['inputs'] @ params['inner'])
-  error = hidden @ params['outer'] - batch['target']
-  return 0.5 * jnp.mean(jnp.square(error))
 
 
 class Scripted:
@@ -75,8 +67,7 @@ def _served(problem, optimizer, communication, pool, count, seed=0):
 @pytest.fixture(scope='session')
 def toy():
   """The problem of `reference.py`, in JAX."""
-  init = lambda key: jax.tree.map(jnp.float32, reference.initial())
-  return sa.Problem(init, toy_loss, reference.batch)
+  return toys.PROBLEM
 
 
 @pytest.fixture(scope='session')

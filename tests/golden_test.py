@@ -1,4 +1,4 @@
-"""Golden runs: the same order of arrivals gives the same parameters, bit for bit.
+"""Golden runs: an order of arrivals gives the same parameters, bit for bit.
 
 `golden.json` holds, for every run below, each push's worker, staleness and
 loss, and the SHA-256 of the last parameters. On the kind of machine that wrote
@@ -19,16 +19,16 @@ import os
 import platform
 from pathlib import Path
 
-import conftest
 import jax
 import jaxlib
 import numpy as np
 import optax
 import pytest
-import reference
+import toys
 
 import stale_adam as sa
-from stale_adam.nmt import batches, corpus, translation, vocabulary
+from stale_adam.nmt import translation
+from stale_adam.nmt.data import batches, corpus, vocabulary
 
 FILE = Path(__file__).with_name('golden.json')
 CLOCK = sa.Clock(0.9, 0.1, 0.2, 0.15, 'normal', 0.5, (1.0, 2.0, 0.7), seed=4)
@@ -95,15 +95,10 @@ def run(problem, optimizer, communication, pool, count, seed=0):
   return summary(pushes, servers[-1].params)
 
 
-def toy():
-  init = lambda key: jax.tree.map(np.float32, reference.initial())
-  return sa.Problem(init, conftest.toy_loss, reference.batch)
-
-
 def toy_run(case):
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), sa.adam(0.02))
   numbers = sa.Communication(*case)
-  return run(toy(), optimizer, numbers, sa.pools.Virtual(CLOCK), PUSHES)
+  return run(toys.PROBLEM, optimizer, numbers, sa.pools.Virtual(CLOCK), PUSHES)
 
 
 @functools.cache
@@ -128,12 +123,14 @@ def recorded_run(order):
   trace = sa.Trace(order, np.arange(len(order), dtype=float))
   numbers, optimizer = sa.Communication(4, 2), sa.adam(0.02)
   pool = sa.pools.Virtual(trace)
-  return run(toy(), optimizer, numbers, pool, len(order))
+  return run(toys.PROBLEM, optimizer, numbers, pool, len(order))
 
 
 def threads_order():
   with sa.pools.Threads(jax.devices()[:4]) as pool:
-    arrivals = sa.serve(toy(), sa.adam(0.02), sa.Communication(4, 2), pool)
+    arrivals = sa.serve(
+      toys.PROBLEM, sa.adam(0.02), sa.Communication(4, 2), pool
+    )
     return [push.worker for push, _ in itertools.islice(arrivals, 300)]
 
 

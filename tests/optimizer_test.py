@@ -11,7 +11,8 @@ import pytest
 import reference
 
 import stale_adam as sa
-from experiments import paper, table2
+from experiments.paper import printed as paper
+from experiments.paper import table2
 from stale_adam.optimizer import NAMED
 
 

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import stale_adam as sa
-from experiments import scales
-from stale_adam.nmt import corpus, translation, vocabulary
+from experiments.ledger import scales
+from stale_adam.nmt import translation
+from stale_adam.nmt.data import corpus, vocabulary
 
 PUSHES = 60
 
@@ -33,8 +34,8 @@ def test_a_threaded_run_of_the_transformer_replays_bit_for_bit(
   with sa.pools.Threads(jax.devices()[:2]) as pool:
     arrivals = sa.serve(problem, optimizer, numbers, pool, seed=3)
     pushes, states = zip(*itertools.islice(arrivals, PUSHES), strict=True)
-  about = {'communication': vars(numbers), 'seed': 3}
-  sa.Trace.of(pushes, about).save(tmp_path / 'trace.npz')
+  settings = {'communication': vars(numbers), 'seed': 3}
+  sa.Trace.of(pushes, settings).save(tmp_path / 'trace.npz')
   trace = sa.Trace.load(tmp_path / 'trace.npz')
   run = sa.simulate(
     problem, optimizer, numbers, trace, 3, devices=jax.devices()[:1]

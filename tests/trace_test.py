@@ -6,18 +6,19 @@ import math
 import os
 import types
 
+import hypothesis
 import hypothesis.strategies as st
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 
 import stale_adam as sa
 from stale_adam import trace
 
 ORDER = st.lists(st.integers(0, 2**31 - 1), max_size=20)
-ABOUT = {
+SETTINGS = {
   'communication': {'workers': 4, 'synchronous': False},
   'seed': 0,
   'problem': {'sizes': [2, 3], 'note': 'ä', 'none': None},
@@ -71,7 +72,7 @@ def same(found, expected):
   bits = lambda t: {
     name: (a.dtype, a.shape, a.tobytes()) for name, a in arrays(t).items()
   }
-  return bits(found) == bits(expected) and found.about == expected.about
+  return bits(found) == bits(expected) and found.settings == expected.settings
 
 
 def test_digest_is_that_of_little_endian_32_bit_numbers():
@@ -103,7 +104,7 @@ def test_lists_become_arrays():
   assert made.worker.dtype == np.int32 and made.worker.tolist() == [2, 0]
   assert made.seconds.dtype == np.float64
   assert made.columns['a'].tolist() == [1.5, 2.5]
-  assert made.about == {'t': [1, 2]}
+  assert made.settings == {'t': [1, 2]}
   assert len(made) == 2 and len(sa.Trace([], [])) == 0
 
 
@@ -125,8 +126,8 @@ def test_what_is_no_trace(arguments, message):
     sa.Trace(*arguments)
 
 
-def test_about_is_what_json_can_hold():
-  with pytest.raises(TypeError, match='about holds <object .*use what JSON'):
+def test_settings_are_what_json_can_hold():
+  with pytest.raises(TypeError, match='settings hold <object .*use what JSON'):
     sa.Trace([0], [1.0], {}, {'a': object()})
 
 
@@ -147,7 +148,7 @@ def test_columns_of_pushes():
   assert {k: (str(c.dtype), c.tolist()) for k, c in columns} == expected
   assert found.worker.tolist() == [0, 1, 0, 1]
   assert found.seconds.tolist() == [1.5, 2, 3.5, 4]
-  assert found.about == {'seed': 3}
+  assert found.settings == {'seed': 3}
 
 
 def test_columns_that_were_measured_and_times_that_were_not():
@@ -192,23 +193,23 @@ def test_a_real_run_is_that_by_hand(
   assert found.seconds.tolist() == expected.seconds.tolist()
 
 
-@settings(max_examples=40)
+@hypothesis.settings(max_examples=40)
 @given(
   ORDER,
   st.dictionaries(st.text(max_size=5), st.sampled_from('?ifd'), max_size=4),
   st.dictionaries(st.text(max_size=5), st.none() | st.integers(), max_size=3),
 )
-def test_any_trace_comes_back(tmp_path_factory, order, columns, about):
+def test_any_trace_comes_back(tmp_path_factory, order, columns, settings):
   path = tmp_path_factory.getbasetemp() / 'any' / 'trace.npz'
   columns = {k: np.arange(len(order)).astype(d) for k, d in columns.items()}
-  saved = sa.Trace(order, np.arange(len(order)) / 3, columns, about)
+  saved = sa.Trace(order, np.arange(len(order)) / 3, columns, settings)
   saved.save(path)
   assert same(sa.Trace.load(path), saved)
   assert os.listdir(path.parent) == ['trace.npz']
 
 
 def test_a_run_comes_back(tmp_path):
-  saved = sa.Trace.of(ASYNCHRONOUS, ABOUT)
+  saved = sa.Trace.of(ASYNCHRONOUS, SETTINGS)
   saved.save(tmp_path / 'trace.npz')
   assert same(sa.Trace.load(tmp_path / 'trace.npz'), saved)
   saved.save(str(tmp_path / 'no_ending'))
@@ -310,7 +311,7 @@ def _other_length(path):
 
 
 def _other_format(path):
-  _changed(path, {'format': 2})
+  _changed(path, {'format': 3})
 
 
 def _fewer_columns(path):
@@ -326,7 +327,7 @@ def _fewer_columns(path):
     (_objects, 'allow_pickle'),
     (_other_order, 'the order is not the one that was saved'),
     (_other_length, r'seconds has shape \(3,\)'),
-    (_other_format, 'format 2, not 1'),
+    (_other_format, 'format 3, not 2'),
     (_fewer_columns, 'column_0'),
     (os.mkdir, 'directory'),
   ],
@@ -347,10 +348,12 @@ def test_a_changed_header_alone_is_no_damage(tmp_path):
 
 
 def test_settings_that_agree():
-  recorded = sa.Trace([0], [1.0], about=ABOUT)
-  recorded.check(ABOUT)
-  recorded.check(ABOUT | {'seed': np.int64(0)})
-  recorded.check(ABOUT | {'problem': ABOUT['problem'] | {'sizes': (2, 3)}})
+  recorded = sa.Trace([0], [1.0], settings=SETTINGS)
+  recorded.check(SETTINGS)
+  recorded.check(SETTINGS | {'seed': np.int64(0)})
+  recorded.check(
+    SETTINGS | {'problem': SETTINGS['problem'] | {'sizes': (2, 3)}}
+  )
   made([0]).check({})
 
 
@@ -378,7 +381,7 @@ def test_settings_that_agree():
 )
 def test_settings_that_differ(change, differences):
   with pytest.raises(ValueError) as caught:
-    sa.Trace([0], [1.0], about=ABOUT).check(ABOUT | change)
+    sa.Trace([0], [1.0], settings=SETTINGS).check(SETTINGS | change)
   message = str(caught.value)
   assert message.count(' in the trace, ') == len(differences)
   for difference in [*differences, 'counterfactual=True']:

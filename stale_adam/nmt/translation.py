@@ -14,14 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import sacrebleu
 
-from stale_adam.nmt import batches as batches_lib
-from stale_adam.nmt import beam as beam_lib
-from stale_adam.nmt import corpus as corpus_lib
-from stale_adam.nmt import layers
-from stale_adam.nmt.loss import cross_entropy
-from stale_adam.nmt.rnn import Rnn
-from stale_adam.nmt.transformer import Transformer
-from stale_adam.nmt.vocabulary import BOS, Vocabulary
+from stale_adam.nmt.data import batches as batches_lib
+from stale_adam.nmt.data import corpus as corpus_lib
+from stale_adam.nmt.data.vocabulary import BOS, Vocabulary
+from stale_adam.nmt.models import beam as beam_lib
+from stale_adam.nmt.models import layers
+from stale_adam.nmt.models.loss import cross_entropy
+from stale_adam.nmt.models.rnn import Rnn
+from stale_adam.nmt.models.transformer import Transformer
 from stale_adam.problem import Params, Problem
 
 _BUCKET = 16  # Source lengths are rounded up to a multiple of this.

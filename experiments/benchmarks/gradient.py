@@ -1,0 +1,78 @@
+"""Where the time of one gradient goes: milliseconds of its parts.
+
+  python -m experiments.benchmarks.gradient --data_dir=data/multi30k
+
+Times one gradient of the `small` model, compiled whole each time with one part
+left out or replaced: what is missing from the time is that part's. Without
+--data_dir the sentences are those of the embedded grammar. With
+GLIBC_TUNABLES=glibc.malloc.hugetlb=0 in the environment it shows what large
+memory pages save. Takes about a minute.
+"""
+
+import os
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments.ledger import execute as experiment
+from experiments.ledger import scales
+from stale_adam.nmt.data.vocabulary import BOS
+from stale_adam.nmt.models import layers
+from stale_adam.policy import Communication
+
+DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in experiments.train.')
+PAIR = flags.DEFINE_string('pair', 'en-de', 'Source-target.')
+MODEL = flags.DEFINE_enum(
+  'model', 'transformer', ['transformer', 'rnn'], 'Which model.'
+)
+REPEATS = flags.DEFINE_integer('repeats', 40, 'Gradients timed.', 1)
+
+
+def without_softmax(model, params, batch, key):
+  """The decoder's last layer instead of the loss over the vocabulary."""
+  module = model.bind(params)
+  encode, decode = jax.random.split(key)
+  source, target = batch['source_segments'], batch['target_segments']
+  memory = module.encode(batch['source'], source, encode)
+  inputs = layers.shift(batch['target'], target, BOS)
+  hidden = module.decode(memory, source, inputs, target, decode)
+  return jnp.mean(hidden**2)
+
+
+def main(_):
+  settings = scales.settings('small', MODEL.value, Communication(1))
+  scale = 'small' if DATA_DIR.value else 'tiny'
+  task = experiment.task(
+    settings, scales.load(scale, PAIR.value, DATA_DIR.value)
+  )
+  model, loss = task.model, task.problem.loss
+  key = jax.random.key(0)
+  params = jax.jit(model.init)(key)
+  batch = jax.device_put(task.problem.batch(0))
+  parts = {
+    'whole gradient': jax.value_and_grad(loss),
+    'without the loss over the vocabulary': jax.value_and_grad(
+      lambda p, b, k: without_softmax(model, p, b, k)
+    ),
+    'value alone': loss,
+  }
+  for name, function in parts.items():
+    run = jax.jit(function)
+    times = []
+    for _ in range(REPEATS.value + 3):
+      began = time.perf_counter()
+      jax.block_until_ready(run(params, batch, key))
+      times.append(time.perf_counter() - began)
+    print(f'{name}: {1e3 * np.median(times[3:]):.1f} ms', flush=True)
+  began = time.perf_counter()
+  for number in range(100):
+    task.problem.batch(number)
+  print(f'making a batch: {10 * (time.perf_counter() - began):.2f} ms')
+  print(f'load {os.getloadavg()[0]:.1f}')
+
+
+if __name__ == '__main__':
+  experiment.main(main)

@@ -1,0 +1,117 @@
+"""The server's hot path beside a memory copy: gigabytes a second, and a ratio.
+
+A push that updates reads the gradient, both moments and the parameters, and
+writes both moments and the parameters: 28 bytes a parameter, of 4-byte floats.
+Four workers hold snapshots meanwhile, so that no parameter's memory may be
+reused. `copy` is NumPy's (the C library's) copy of as many bytes as there are
+parameters, read and written; `usual` the same optimizer jitted as one would at
+first, `(gradient, state, params) -> (params, state)`, the last two donated and
+nothing held.
+
+  python -m experiments.benchmarks.push          # about a minute
+"""
+
+import functools
+import os
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from absl import flags
+
+import stale_adam as sa
+from experiments.ledger import execute as experiment
+from stale_adam import server
+
+PARAMETERS = flags.DEFINE_integer(
+  'parameters', 20_000_000, 'Parameters of the model, in twenty matrices.', 1000
+)
+REPEATS = flags.DEFINE_integer('repeats', 30, 'Pushes and copies timed.', 1)
+
+
+def matrices(parameters: int):
+  """Parameters of a model, and the bytes that an update moves."""
+  side = int((parameters / 20) ** 0.5)
+  matrix = lambda i: jax.random.normal(jax.random.key(i), (side, side))
+  return {f'matrix_{i}': matrix(i) for i in range(20)}, 28 * 20 * side**2
+
+
+def usual(parameters: int):
+  """One update at a time, results in the usual order."""
+  params, count = matrices(parameters)
+  optimizer = sa.adam(1e-3)
+  state = optimizer.init(params)
+
+  @functools.partial(jax.jit, donate_argnums=(1, 2))
+  def update(gradient, state, params):
+    updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
+
+  def once() -> float:
+    nonlocal state, params
+    gradient = jax.block_until_ready(jax.tree.map(jnp.copy, params))
+    began = time.perf_counter()
+    params, state = jax.block_until_ready(update(gradient, state, params))
+    return time.perf_counter() - began
+
+  return once, count
+
+
+def held_push(parameters: int):
+  """One push at a time to a server whose last four snapshots are held."""
+  params, count = matrices(parameters)
+  optimizer = sa.adam(1e-3)
+  communication = sa.Communication(workers=4)
+  state = server.init(optimizer, params)
+  held = [server.pull(state)] * 4
+
+  def once() -> float:
+    nonlocal state
+    gradient = jax.block_until_ready(jax.tree.map(jnp.copy, params))
+    began = time.perf_counter()
+    state = server.push(optimizer, communication, state, gradient)
+    jax.block_until_ready((state.params, state.optimizer_state))
+    seconds = time.perf_counter() - began
+    held.append(server.pull(state))
+    held.pop(0)
+    return seconds
+
+  return once, count
+
+
+def copy(parameters: int):
+  """One copy at a time between two buffers that exist already."""
+  source = np.ones(parameters, np.float32)
+  target = np.zeros_like(source)
+
+  def once() -> float:
+    began = time.perf_counter()
+    np.copyto(target, source)
+    return time.perf_counter() - began
+
+  return once, 2 * source.nbytes
+
+
+def main(_):
+  sides = {
+    name: make(PARAMETERS.value)
+    for name, make in [('copy', copy), ('push', held_push), ('usual', usual)]
+  }
+  times = {name: [] for name in sides}
+  for _ in range(REPEATS.value + 3):  # The first three warm up.
+    for name, (once, _) in sides.items():
+      times[name].append(once())
+  rate = {}
+  for name, (_, count) in sides.items():
+    seconds = float(np.median(times[name][3:]))
+    rate[name] = count / seconds / 1e9
+    print(f'{name}: {1e3 * seconds:.1f} ms, {rate[name]:.1f} GB/s')
+  print(f'push / copy: {rate["push"] / rate["copy"]:.2f}')
+  print(f'push / usual: {rate["push"] / rate["usual"]:.2f}')
+  print(f'load {os.getloadavg()[0]:.1f}')
+
+
+if __name__ == '__main__':
+  experiment.main(main)

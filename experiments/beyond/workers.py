@@ -1,0 +1,84 @@
+"""More workers, hence more staleness, which the paper leaves open.
+
+  python -m experiments.beyond.workers --scale=tiny
+
+Question (section 7): what do 2 to 64 workers do, whose gradients are stale by
+(N - 1) / G updates, when the server sums G = 1, N / 2 or N pushes? All see the
+same words, so that an update of 64 batches comes by a sixteenth as often as one
+of four: its warm-up and decay span the same words. Synchronous runs of N
+workers show what the large batch alone costs. One seed, three of N = 4. The
+virtual clock's server answers at once, so that speed grows with N without end:
+it is an upper bound. 23 runs, of which Table 3 shares 3; about 20 minutes on
+two processor cores at `tiny`.
+"""
+
+from pathlib import Path
+
+from experiments import command
+from experiments.ledger import runs
+from experiments.ledger.records import Records, best_bleu, virtual_speed
+from experiments.render import figures
+from stale_adam.policy import Communication
+
+WORKERS = (2, 4, 8, 16, 32, 64)
+PUSHES = {  # That an update sums, of N workers'.
+  'synchronous': lambda n: n,
+  'G = N': lambda n: n,
+  'G = N / 2': lambda n: n // 2,
+  'G = 1': lambda n: 1,
+}
+
+
+def run(workers: int, kind: str) -> runs.Run:
+  """The run of so many workers, `kind` one of PUSHES."""
+  synchronous = kind == 'synchronous'
+  count = PUSHES[kind](workers)
+  return runs.base('transformer', Communication(workers, 1, count, synchronous))
+
+
+RUNS = [run(n, kind) for n in WORKERS for kind in PUSHES]
+
+
+def report(records: Records) -> str:
+  """A line a number of workers and way to sum their pushes."""
+  header = ['workers', 'pushes an update', 'mean staleness', '(N - 1) / G']
+  header += ['updates', 'best BLEU', 'virtual seconds', 'virtual words/s']
+  last = lambda field: lambda record: record['curve'][-1][field]
+  rows = []
+  for made in dict.fromkeys(RUNS):
+    workers = made.communication.workers
+    count = made.communication.pushes_per_update
+    synchronous = made.communication.synchronous
+    expected = 0.0 if synchronous else (workers - 1) / count
+    rows.append(
+      [
+        str(workers),
+        f'{count}, synchronous' if synchronous else str(count),
+        records.cell(made, lambda r: r['mean_staleness'], 2),
+        f'{expected:.2f}',
+        records.cell(made, last('updates'), 0),
+        records.cell(made),
+        records.cell(made, last('virtual_seconds')),
+        records.cell(made, virtual_speed, 0),
+      ]
+    )
+  return figures.table(header, rows)
+
+
+def draw(path: Path, records: Records) -> None:
+  """Quality and time by the number of workers."""
+  panels = {}
+  for title, score in (
+    ('best validation BLEU', best_bleu),
+    ('virtual seconds of the run', lambda r: r['curve'][-1]['virtual_seconds']),
+  ):
+    panels[title] = {}
+    for kind in PUSHES:
+      found = {n: records.mean(run(n, kind), score) for n in WORKERS}
+      found = {n: value for n, value in found.items() if value is not None}
+      panels[title][kind] = list(found), list(found.values())
+  figures.curves(path, panels, 'workers N', '', log=True)
+
+
+if __name__ == '__main__':
+  command.main(__name__)

@@ -1,0 +1,49 @@
+"""Figure 2: artificial staleness of 2 and 3 beside the real one.
+
+  python -m experiments.paper.figure2 --scale=tiny
+
+Claim (section 4.3): synchronous training whose workers pull every 7 updates, a
+mean staleness of 3, loses much; every 5, a mean of 2, little; asynchronous
+training of equal batch, four an update, is worse than both; the RNN is less
+sensitive. 16 runs, the Transformer's with three seeds, of which Table 3 shares
+8; about 11 minutes on two processor cores at `tiny`.
+"""
+
+import dataclasses
+import functools
+
+from experiments import command
+from experiments.ledger import runs
+from experiments.paper import printed as paper
+from experiments.render.report import Lines, summary
+from experiments.render.report import draw as draw_curves
+
+
+def lines(times: float) -> Lines:
+  """The curves of each model, at so many times the learning rate."""
+  found = {}
+  for model, rate in paper.LEARNING_RATE.items():
+    run = lambda c, m=model, r=rate: runs.base(m, c, learning_rate=times * r)
+    synchronous = run(paper.SYNC)
+    found[model] = {'synchronous': synchronous}
+    for staleness, updates in paper.PULL_EVERY.items():
+      held = dataclasses.replace(synchronous.communication, pull_every=updates)
+      label = f'synchronous, staleness {staleness}'
+      found[model][label] = dataclasses.replace(synchronous, communication=held)
+    found[model]['asynchronous, 4 batches'] = run(paper.LOCAL)
+  return found
+
+
+def wanted(curves: Lines) -> list[runs.Run]:
+  """All of them, the Transformer's with every seed."""
+  first, second = (list(of.values()) for of in curves.values())
+  return [*runs.seeds(first), *second]
+
+
+LINES = lines(1)
+RUNS = wanted(LINES)
+report = functools.partial(summary, lines=LINES)
+draw = functools.partial(draw_curves, lines=LINES)
+
+if __name__ == '__main__':
+  command.main(__name__)

@@ -1,0 +1,55 @@
+"""Everything: Tables 1 to 5, Figures 1 to 3, and what the paper leaves open.
+
+  python -m experiments.paper.reproduce --scale=tiny
+
+Makes every run that is missing, the most telling first, each kept when it is
+finished: started again after a kill, it goes on where it was. Then renders all
+tables and figures and the checklist of the paper's claims. About two hours on
+two processor cores at `tiny`.
+"""
+
+import sys
+
+from experiments import command
+from experiments.beyond import optimizers as future_optimizers
+from experiments.beyond import workers as future_workers
+from experiments.paper import (
+  claims,
+  figure1,
+  figure2,
+  figure3,
+  headline,
+  table1,
+  table2,
+  table3,
+  table4,
+  table5,
+  verdicts,
+)
+
+EXPERIMENTS = (
+  headline,
+  table3,
+  table5,
+  figure2,
+  figure3,
+  table1,
+  table4,
+  figure1,
+  table2,
+  future_optimizers,
+  future_workers,
+)
+
+
+def main(_):
+  command.execute(*EXPERIMENTS)
+  if not command.DRY_RUN.value:
+    try:
+      print('\n' + verdicts.write(claims.CLAIMS, command.directory()))
+    except (ValueError, OSError) as error:
+      sys.exit(str(error))
+
+
+if __name__ == '__main__':
+  command.run(main)

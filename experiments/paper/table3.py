@@ -1,0 +1,133 @@
+"""Table 3: five ways to communicate, their speed, quality and time to BLEU.
+
+  python -m experiments.paper.table3 --scale=tiny
+
+Claim (section 5.1): summing four pushes before each update restores the quality
+that asynchrony lost and reaches a BLEU near convergence sooner than waiting
+for all workers; summing on the workers is faster still and restores nothing.
+Targets are the shares of the synchronous best, of the lowest of three seeds,
+that the paper's are of its own; the time to one is interpolated between two
+validations. The virtual clock is fitted to three of the paper's speeds, plain
+asynchronous, local and synchronous. The last lines have Table 1's first rate
+and Table 5's second. 42 runs, of which Table 5 shares 6; about 30 minutes on
+two processor cores at `tiny`.
+"""
+
+import math
+from pathlib import Path
+from statistics import fmean, variance
+
+from experiments import command
+from experiments.ledger import runs
+from experiments.ledger.records import Records, spread, virtual_speed
+from experiments.paper import printed as paper
+from experiments.render import figures
+from experiments.render.report import draw as draw_curves
+
+LOWER = next(iter(paper.TABLE1))  # Two thirds of the Transformer's rate.
+SECONDS = "virtual seconds, at the speeds of the paper's GPUs"
+RATIO = 'virtual seconds, synchronous / 4x global'
+DOUBLED = 2 * paper.LEARNING_RATE['transformer']  # Table 5 has it.
+RUNS = runs.seeds(
+  [runs.base(m, c) for m, c in paper.TABLE3]
+  + [
+    runs.base('transformer', c, learning_rate=rate)
+    for rate in (LOWER, DOUBLED)
+    for c in (paper.SYNC, paper.GLOBAL)
+  ]
+)
+
+
+def targets(records: Records, model: str, **changes: float) -> dict[int, float]:
+  """Our BLEU for each that the paper times; `changes` as of `runs.base`."""
+  printed = paper.TABLE3[model, paper.SYNC]
+  found = records.all(runs.base(model, paper.SYNC, **changes))
+  # Of the lowest, so that every synchronous seed reaches its targets.
+  ours = min((r['best_bleu'] for r in found), default=0.0)
+  return {bleu: ours * bleu / printed.best_bleu for bleu in printed.hours}
+
+
+def headline(
+  records: Records, model: str, **changes
+) -> tuple[str, bool | None]:
+  """Time to the top target, synchronous against 4x global, and who is sooner.
+
+  Returns:
+    The target, both times and their ratio, and whether global accumulation is
+    sooner by more than two standard errors; None if a run is missing.
+  """
+  goal = list(targets(records, model, **changes).values())[-1]
+  pair = [runs.base(model, c, **changes) for c in (paper.SYNC, paper.GLOBAL)]
+  if not all(map(records.all, pair)):
+    return records.missing, None
+  if not goal:
+    return 'synchronous training translates nothing', False
+  times = [records.seconds(run, goal) for run in pair]
+  text = f'to {goal:.1f} BLEU {spread(times[0])} / {spread(times[1])}'
+  if None in times[1]:
+    return text, False
+  slow, fast = map(fmean, times)
+  # Of the difference of means; unknown, hence 0, where one seed is all.
+  error = math.sqrt(sum(variance(t) / len(t) for t in times if len(t) > 1))
+  text += f' = **{slow / fast:.2f} times**'
+  if abs(slow - fast) < 2 * error:
+    text += ', no more than two standard errors apart'
+  return text, slow - fast > 2 * error
+
+
+def report(records: Records) -> str:
+  """One table a model, ours under the paper's."""
+  parts = []
+  for model in paper.LEARNING_RATE:
+    goals = targets(records, model)
+    header = [
+      model,
+      'mean staleness',
+      'virtual words/s',
+      'best BLEU',
+      *(f'virtual seconds to {g:.1f} BLEU' for g in goals.values()),
+    ]
+    rows = []
+    for communication in runs.COMMUNICATIONS:
+      printed = paper.TABLE3[model, communication]
+      hours = [f'{h} h' if h else 'never' for h in printed.hours.values()]
+      rows.append(
+        [
+          f'{communication}, paper',
+          f'{printed.mean_staleness:g}',
+          f'{printed.words_per_second:,}',
+          f'{printed.best_bleu:.2f}',
+          *(f'{h} ({b})' for b, h in zip(printed.hours, hours, strict=True)),
+        ]
+      )
+      run = runs.base(model, communication)
+      rows.append(
+        [
+          f'{communication}, ours',
+          records.cell(run, lambda r: r['mean_staleness'], 2),
+          records.cell(run, virtual_speed, 0),
+          records.cell(run),
+          *(spread(records.seconds(run, goal)) for goal in goals.values()),
+        ]
+      )
+    parts.append(figures.table(header, rows))
+    text, _ = headline(records, model)
+    parts.append(f'The {model}, {RATIO}: {text}.')
+  for label, rate in (('lower', LOWER), ('doubled', DOUBLED)):
+    text, _ = headline(records, 'transformer', learning_rate=rate)
+    shown = f'{label} rate of {rate * records.rate_factor:.3g}'
+    parts.append(f'The transformer at the {shown}, {RATIO}: {text}.')
+  return '\n\n'.join(parts)
+
+
+def draw(path: Path, records: Records) -> None:
+  """BLEU by virtual time: what the table's last columns are read from."""
+  lines = {
+    model: {name: runs.base(model, name) for name in runs.COMMUNICATIONS}
+    for model in paper.LEARNING_RATE
+  }
+  draw_curves(path, records, lines, 'virtual_seconds', SECONDS)
+
+
+if __name__ == '__main__':
+  command.main(__name__)

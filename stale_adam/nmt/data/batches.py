@@ -1,0 +1,229 @@
+"""Batches of one static shape: sentences packed into rows.
+
+A batch has a fixed number of rows, a row a fixed number of source and of
+target positions, and each holds as many whole sentences as fit. So a budget of
+target words is one shape, one compilation serves a run, and little is padding.
+"""
+
+import bisect
+import dataclasses
+import functools
+import threading
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from stale_adam.nmt.data.vocabulary import EOS
+from stale_adam.nmt.data.vocabulary import PAD
+
+_WINDOW = 2048  # Sentences that are packed together.
+
+
+class Shape(NamedTuple):
+  """rows x (source, target) positions."""
+
+  rows: int
+  source: int
+  target: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens:
+  """Sentences as ids, one after another, each closed by EOS.
+
+  Attributes:
+    ids: [tokens] of int32.
+    ends: [sentences + 1]; sentence i is ids[ends[i] : ends[i + 1]].
+  """
+
+  ids: np.ndarray
+  ends: np.ndarray
+
+  @classmethod
+  def of(cls, sentences: Sequence[Sequence[int]]) -> 'Tokens':
+    """From lists of ids without EOS."""
+    lengths = [len(s) + 1 for s in sentences]
+    ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    parts = [[*s, EOS] for s in sentences]
+    flat = np.concatenate(parts) if parts else np.zeros(0)
+    return cls(flat.astype(np.int32), ends)
+
+  def __getitem__(self, i: int) -> np.ndarray:
+    return self.ids[self.ends[i] : self.ends[i + 1]]
+
+  @functools.cached_property
+  def lengths(self) -> np.ndarray:
+    """Tokens of each sentence."""
+    return np.diff(self.ends)
+
+
+class Batches:
+  """All batches of a training set: `batch(id)` is a pure function.
+
+  Every sentence that fits appears exactly once an epoch. An epoch's last batch
+  may have empty rows; the next epoch begins in the next batch.
+
+  Args:
+    source: source sentences.
+    target: their translations.
+    shape: of every batch.
+    seed: of the order of sentences, which differs in every epoch.
+
+  Attributes:
+    skipped: how many sentences are longer than a row and were left out.
+
+  Raises:
+    ValueError: if the two sides differ in length, or nothing fits.
+  """
+
+  def __init__(
+    self, source: Tokens, target: Tokens, shape: Shape, seed: int = 0
+  ):
+    if len(source.lengths) != len(target.lengths):
+      raise ValueError(
+        f'{len(source.lengths)} source sentences, {len(target.lengths)} target '
+        'sentences: give one translation for each'
+      )
+    fits = (source.lengths <= shape.source) & (target.lengths <= shape.target)
+    self.shape, self.skipped = shape, int((~fits).sum())
+    self._source, self._target, self._seed = source, target, seed
+    self._sentences = np.flatnonzero(fits)
+    if not self._sentences.size:
+      raise ValueError(
+        f'none of {fits.size} sentences fits into rows of {shape.source} '
+        f'source and {shape.target} target positions: use longer rows'
+      )
+    self._packing = threading.Lock()  # Workers ask for batches at once.
+    self._epochs: list[list[list[np.ndarray]]] = []  # Batches of rows.
+    self._first: list[int] = [0]  # Batch id that each epoch begins with.
+
+  def batch(self, number: int) -> dict[str, np.ndarray]:
+    """Batch `number` >= 0.
+
+    Returns:
+      'source', 'source_segments': [rows, source] of int32; 'target',
+      'target_segments': [rows, target] of int32. Segments number the sentences
+      of a row from 1; 0 is padding.
+    """
+    rows, (count, *lengths) = self._rows_of(number), self.shape
+    sides = zip((self._source, self._target), lengths, strict=True)
+    made = [lay_out(tokens, rows, count, length) for tokens, length in sides]
+    names = 'source', 'source_segments', 'target', 'target_segments'
+    return dict(zip(names, [*made[0], *made[1]], strict=True))
+
+  def target_words(self, number: int) -> int:
+    """Target tokens of batch `number`, each sentence's end counted."""
+    rows = self._rows_of(number)
+    return int(sum(self._target.lengths[row].sum() for row in rows))
+
+  @property
+  def target_words_per_epoch(self) -> int:
+    """Target tokens of all sentences that fit."""
+    return int(self._target.lengths[self._sentences].sum())
+
+  @property
+  def first_epoch(self) -> int:
+    """Batches of the first epoch; later ones may differ by a few."""
+    self.epoch(0)
+    return self._first[1]
+
+  def epoch(self, number: int) -> int:
+    """The epoch, from 0, that batch `number` belongs to."""
+    with self._packing:
+      while number >= self._first[-1]:
+        batches = self._pack(len(self._epochs))
+        self._epochs.append(batches)
+        self._first.append(self._first[-1] + len(batches))
+    return bisect.bisect_right(self._first, number) - 1
+
+  def _rows_of(self, number: int) -> list[np.ndarray]:
+    epoch = self.epoch(number)
+    return self._epochs[epoch][number - self._first[epoch]]
+
+  def _pack(self, epoch: int) -> list[list[np.ndarray]]:
+    draw = np.random.default_rng((self._seed, epoch))
+    order = draw.permutation(self._sentences)
+    windows = np.split(order, range(_WINDOW, order.size, _WINDOW))
+    rows = [row for window in windows for row in self._rows(window)]
+    rows = [rows[i] for i in draw.permutation(len(rows))]
+    count = self.shape.rows
+    return [rows[i : i + count] for i in range(0, len(rows), count)]
+
+  def _rows(self, window: np.ndarray) -> Iterator[np.ndarray]:
+    return pack(
+      window,
+      self._source.lengths[window],
+      self._target.lengths[window],
+      self.shape,
+    )
+
+
+def pack(
+  sentences: np.ndarray, source: np.ndarray, target: np.ndarray, shape: Shape
+) -> Iterator[np.ndarray]:
+  """Fills rows by decreasing length, each sentence where it fits tightest.
+
+  Args:
+    sentences: [n] numbers of sentences.
+    source: [n] their source lengths.
+    target: [n] their target lengths; neither exceeds the row's.
+    shape: the row's lengths.
+
+  Yields:
+    The sentences of each row.
+  """
+  size = np.array([shape.source, shape.target])
+  need = np.stack([source, target], axis=1)
+  room = np.zeros((len(sentences), 2), np.int64)
+  rows: list[list[int]] = []
+  # The fuller side of a sentence decides how hard it is to place.
+  for i in np.argsort(-(need / size).max(axis=1), kind='stable'):
+    left = room[: len(rows)] - need[i]
+    slack = np.where((left >= 0).all(axis=1), (left / size).sum(axis=1), np.inf)
+    best = int(slack.argmin()) if len(rows) else 0
+    if not len(rows) or slack[best] == np.inf:
+      best = len(rows)
+      rows.append([])
+      room[best] = size
+    rows[best].append(int(sentences[i]))
+    room[best] -= need[i]
+  yield from (np.array(row) for row in rows)
+
+
+def lay_out(
+  tokens: Tokens, rows: Sequence[np.ndarray], count: int, length: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Lays the sentences of each row out side by side.
+
+  Args:
+    tokens: the sentences.
+    rows: numbers of the sentences of each row; at most `count` rows.
+    count: rows of the result; what is not given is empty.
+    length: positions of a row.
+
+  Returns:
+    (ids, segments), both [count, length] of int32. Segments number a row's
+    sentences from 1; 0 is padding.
+  """
+  ids = np.full((count, length), PAD, np.int32)
+  segments = np.zeros((count, length), np.int32)
+  for r, row in enumerate(rows):
+    at = 0
+    for segment, i in enumerate(row, start=1):
+      sentence = tokens[i]
+      ids[r, at : at + sentence.size] = sentence
+      segments[r, at : at + sentence.size] = segment
+      at += sentence.size
+  return ids, segments
+
+
+def padding(batches: Batches, count: int) -> float:
+  """Share of the positions of the first `count` batches that are empty."""
+  full = total = 0
+  for number in range(count):
+    batch = batches.batch(number)
+    for name in ('source_segments', 'target_segments'):
+      full += np.count_nonzero(batch[name])
+      total += batch[name].size
+  return 1 - full / total

@@ -1,0 +1,221 @@
+"""Tables and figures: what they declare, resume and render."""
+
+import dataclasses
+import json
+import re
+import shutil
+
+import jax
+import pytest
+from invented import ALL, RECORD, RESULTS, Invented, record
+
+from experiments import command
+from experiments.ledger import execute as experiment
+from experiments.ledger import runs, scales
+from experiments.ledger.records import Records, spread
+from experiments.paper import headline, reproduce
+from experiments.paper import printed as paper
+from experiments.render import report
+
+NAMES = [module.__name__.split('.')[-1] for module in reproduce.EXPERIMENTS]
+
+
+def test_tables_declare_the_papers_cells():
+  count = lambda name: len(set(reproduce.EXPERIMENTS[NAMES.index(name)].RUNS))
+  assert count('table1') == 8 * 2 * 2
+  assert count('table3') == 5 * 2 * 3 + 2 * 2 * 3
+  assert count('table4') == 3 * 2 * 3
+  assert count('table5') == 2 * 3 * 3 + 2 * 3
+  assert count('figure1') == 4 * 2
+  assert count('figure2') == count('figure3') == 4 * (3 + 1)
+  rates = {run.learning_rate for run in ALL if run.optimizer == 'adam'}
+  assert {0.0002, 0.0003, 0.0006, 0.00375} <= rates
+
+
+@pytest.mark.parametrize('scale', scales.SCALES)
+def test_names_tell_all_runs_apart(scale):
+  own = [r for r in dict.fromkeys(ALL) if r.pair in scales.SCALES[scale].pairs]
+  names = {run.name(scale) for run in own}
+  assert len(names) == len(own)
+  assert all(re.fullmatch(r'[\w.=-]+', name) for name in names)
+
+
+@pytest.mark.parametrize('scale', scales.SCALES)
+def test_learning_rates_keep_the_papers_ratios(scale):
+  size, factor = scales.SCALES[scale], scales.rate_factor(scale)
+  for model, rate in paper.LEARNING_RATE.items():
+    assert size.learning_rate[model] == pytest.approx(factor * rate)
+
+
+def test_large_updates_warm_up_over_the_same_words():
+  for run in ALL:
+    settings = run.settings('tiny')
+    batches = run.communication.batches_per_update
+    plain = runs.base(run.model, paper.SYNC)
+    spanned = settings.warmup_updates * max(4, batches)
+    # But for the part of an update that 4 x 600 batches may leave.
+    rest = 4 * plain.settings('tiny').warmup_updates - spanned
+    assert 0 <= rest < max(4, batches)
+
+
+@pytest.fixture
+def made(monkeypatch):
+  """Names of the runs made, in no time; the third is killed once (None)."""
+  names = []
+
+  def run(settings, task, out, kind, scale, name):
+    del task, out
+    if len(names) == 2:
+      names.append(None)
+      raise KeyboardInterrupt
+    names.append(name)
+    fields = {'experiment': kind, 'scale': scale, 'run': name}
+    return RECORD | fields | {'config': settings.as_dict()}, {}
+
+  monkeypatch.setattr(experiment, 'run', run)
+  monkeypatch.setattr(command, '_task', lambda *_: None)
+  return names
+
+
+def test_a_kill_loses_one_run_and_none_is_repeated(made, tmp_path, capsys):
+  wanted = runs.seeds([runs.base('rnn', paper.SYNC)])
+  twice = [*wanted, wanted[0]]  # As when two tables share a run.
+  with pytest.raises(KeyboardInterrupt):
+    command.complete(twice, Records('micro', tmp_path), None)
+  command.complete(twice, Records('micro', tmp_path), None)
+  names = [run.name('micro') for run in wanted]
+  assert made == [*names[:2], None, names[2]]
+  assert 'minutes left' in capsys.readouterr().out
+
+
+def test_no_run_is_begun_that_would_end_too_late(made, tmp_path, capsys):
+  wanted = runs.seeds([runs.base('rnn', paper.SYNC)])
+  records = Records('micro', tmp_path)  # Each record says that it took 30 s.
+  command.complete(wanted, records, None, minutes=0)
+  assert not made
+  assert 'after 0 minutes' in capsys.readouterr().out
+  command.complete(wanted[:1], records, None, minutes=1)
+  command.complete(wanted, records, None, minutes=0.49)
+  assert made == [wanted[0].name('micro')]
+  printed = capsys.readouterr().out
+  assert 'after 0.49 minutes' in printed
+  assert printed.endswith(
+    f'{wanted[1].name("micro")}\n{wanted[2].name("micro")}\n'
+  )
+  command.complete(wanted[:2], records, None, minutes=0.51)
+  assert made == [run.name('micro') for run in wanted[:2]]
+
+
+def test_only_chooses_runs_by_name():
+  wanted = runs.seeds([runs.base(m, paper.SYNC) for m in scales.MODELS])
+  assert command.only(wanted, 'micro', None) == wanted
+  assert command.only(wanted, 'micro', '^rnn.*seed[02]') == wanted[3::2]
+  with pytest.raises(ValueError, match='in the name of none of 6 runs'):
+    command.only(wanted, 'micro', 'transformers')
+  with pytest.raises(ValueError, match='no regular expression'):
+    command.only(wanted, 'micro', '(')
+
+
+def test_a_record_of_other_settings_does_not_count(made, tmp_path):
+  run = runs.base('rnn', paper.SYNC)
+  records = Records('micro', tmp_path)
+  command.complete([run], records, None)
+  assert Records('micro', tmp_path).get(run)['best_bleu'] == RECORD['best_bleu']
+  changed = json.loads(records.path(run).read_text())
+  changed['config']['budget']['epochs'] = 99
+  records.path(run).write_text(json.dumps(changed))
+  assert Records('micro', tmp_path).get(run) is None
+
+
+def test_a_record_under_another_name_does_not_count(made, tmp_path):
+  """Settings do not say the language pair: the record's own name does."""
+  records = Records('micro', tmp_path)
+  run = runs.base('rnn', paper.SYNC)
+  other = dataclasses.replace(run, pair='en-fi')
+  command.complete([run], records, None)
+  shutil.copy(records.path(run), records.path(other))
+  assert Records('micro', tmp_path).get(other) is None
+
+
+def test_every_table_renders_without_records(tmp_path):
+  for module in reproduce.EXPERIMENTS:
+    text = module.report(Records('small', tmp_path))
+    assert text and 'nan' not in text
+
+
+def test_every_table_renders_where_nothing_is_learnt(tmp_path):
+  same = record(0.0, 5.0, [(10.0, 0.0), (20.0, 0.0)])
+  same |= {'mean_staleness': 0.0, 'test_bleu': {'test': 0.0}}
+  said = {'source': 'A dog.', 'reference': 'Ein Hund.', 'translation': ''}
+  same |= {'examples': [said]}
+  dead = {dataclasses.replace(run, seed=0): same for run in ALL}
+  for module in reproduce.EXPERIMENTS:
+    assert 'nan' not in module.report(Invented(dead))
+    if hasattr(module, 'draw'):
+      module.draw(tmp_path / 'figure.png', Invented(dead))
+
+
+def test_translations_are_shown_where_there_are_any():
+  said = {'source': 'A *dog*.', 'reference': 'Ein Hund.', 'translation': ''}
+  of = lambda run, **more: {run: record(1.0) | more}
+  first, second, third = headline.LINES['transformer'].values()
+  found = of(first, examples=[said]) | of(second) | of(third, examples=[said])
+  text = headline.translations(Invented(found))
+  names = (paper.SYNC, paper.GLOBAL)
+  assert text == [
+    r'**A \*dog\*.**',
+    '\n'.join(
+      ['- *reference*: Ein Hund.', *(f'- *{n}*: (nothing)' for n in names)]
+    ),
+  ]
+  assert headline.translations(Invented(of(second))) == []
+
+
+def test_a_real_run_is_kept_and_rendered(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  table = reproduce.EXPERIMENTS[NAMES.index('table5')]
+  records = Records('micro', tmp_path)
+  command.complete(table.RUNS[:1], records, None)
+  found = records.get(table.RUNS[0])
+  assert found['run'] == table.RUNS[0].name('micro')
+  text = report.render(table, tmp_path)
+  assert f'{found["best_bleu"]:.1f} |' in text and 'not run yet' in text
+  assert text == (tmp_path / 'table5.md').read_text('utf-8')
+
+
+def test_a_dry_run_says_what_it_would_take(tmp_path):
+  wanted = [runs.base('transformer', paper.GLOBAL)]
+  text = command.dry_run(wanted, Records('micro', tmp_path), None)
+  assert wanted[0].name('micro') in text and '1 runs to make' in text
+  task = command._task('micro', 'transformer', 'en-de', 0, None)
+  sizes = jax.tree.leaves(task.problem.init(jax.random.key(0)))
+  assert f'{sum(x.size for x in sizes):,} parameters' in text
+  assert f'{task.words_per_epoch:,} target words an epoch' in text
+
+
+@pytest.mark.parametrize('module', reproduce.EXPERIMENTS, ids=NAMES)
+def test_the_committed_markdown_is_what_the_records_give(module, tmp_path):
+  name = module.__name__.split('.')[-1]
+  shutil.copytree(RESULTS / 'records', tmp_path / 'records')
+  text = report.render(module, tmp_path)
+  assert text == (RESULTS / f'{name}.md').read_text('utf-8'), (
+    f'run python -m experiments.{name} --plot_only'
+  )
+  for picture in re.findall(r'\]\((.+\.png)\)', text):
+    assert (tmp_path / picture).exists() and (RESULTS / picture).exists()
+
+
+def test_committed_records_are_of_the_present_scale():
+  for scale in (RESULTS / 'records').iterdir():
+    records = Records(scale.name, RESULTS)
+    kept = {records.path(run) for run in ALL if records.get(run)}
+    assert kept == set(scale.glob('*.json')), 'remove or make these again'
+    assert kept
+
+
+def test_spread():
+  assert spread([]) == 'not run yet'
+  assert spread([None, None]) == 'never'
+  assert spread([1.0]) == '1.0'
+  assert spread([1.0, 3.0]) == '2.0 ± 1.4'  # Of a sample: sqrt(2).
+  assert spread([1000.0, None, 3000.0], 0) == '2,000 ± 1,414; 1 of 3 never'

@@ -1,0 +1,258 @@
+"""Translation with micro models, against NumPy and against itself."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+import sacrebleu
+
+from stale_adam.nmt import translation
+from stale_adam.nmt.data import batches, corpus, vocabulary
+from stale_adam.nmt.data.vocabulary import BOS, EOS
+
+ROWS = 24  # Of the reference.
+SHAPE = batches.Shape(rows=3, source=64, target=80)
+SIZES = {
+  'transformer': {'size': 8, 'hidden': 12, 'heads': 2, 'depth': 1},
+  'rnn': {'size': 8, 'hidden': 6, 'encoder_depth': 1, 'decoder_depth': 2},
+}
+
+
+@pytest.fixture(scope='module')
+def text():
+  return corpus.tiny(train=200, validation=9, test=8)
+
+
+@pytest.fixture(scope='module')
+def pieces(text, tmp_path_factory):
+  cache = tmp_path_factory.mktemp('vocabulary')
+  return vocabulary.train(text.train, 150, cache)
+
+
+@pytest.fixture(scope='module', params=sorted(SIZES))
+def model(request, pieces):
+  sizes = SIZES[request.param] | {'dropout': 0.1}
+  return translation.Model(request.param, pieces, sizes)
+
+
+@pytest.fixture(scope='module')
+def params(model):
+  """Parameters large enough that no two sentences are translated alike."""
+  rng = np.random.default_rng(0)
+  noise = lambda x: x + 0.5 * rng.normal(size=x.shape).astype(np.float32)
+  return jax.tree.map(noise, model.init(jax.random.key(0)))
+
+
+@pytest.fixture(scope='module')
+def learning(model, text):
+  return translation.Translation(model, text, SHAPE, smoothing=0.2)
+
+
+@pytest.fixture
+def echo(pieces):
+  """A model whose translation is the source, and the shapes it was given."""
+  seen = []
+
+  def search(params, source, segments, beam):
+    seen.append((*source.shape, beam))
+    np.testing.assert_array_equal(segments, source != 0)
+    return source
+
+  model = translation.Model('transformer', pieces, SIZES['transformer'])
+  vars(model)['_search'] = search  # Where the compiled search would be kept.
+  return model, seen
+
+
+def test_every_sentence_comes_back_in_its_place(echo, text):
+  model, seen = echo
+  # Of no piece, of about 1,500, and 150 of any length between.
+  long = ' '.join((text.train.source * 2)[:80])
+  assert len(model.vocabulary.encode([long])[0]) > 1500
+  sentences = [
+    *text.train.source[:75],
+    '',
+    long,
+    '',
+    *text.train.source[75:150],
+  ]
+  assert model.translate({}, sentences, 3) == sentences
+  assert model.translate({}, sentences[::-1], 3) == sentences[::-1]
+  assert model.translate({}, ['Ja.']) == ['Ja.']
+  assert model.translate({}, ['']) == ['']
+  assert model.translate({}, []) == []
+  # Few shapes, that is few compilations; none much larger than the others.
+  assert len({shape[:2] for shape in seen}) <= 5
+  assert {beam for *_, beam in seen} == {3, 4}
+  assert all(length % 16 == 0 for _, length, _ in seen)
+  assert all(rows == 1 or rows * length <= 2048 for rows, length, _ in seen)
+
+
+def test_translations_follow_their_sentences(model, params, text):
+  sentences = [text.train.source[0], '', *text.train.source[1:5], 'x']
+  found = model.translate(params, sentences, 2)
+  assert len(found) == len(sentences)
+  assert all(isinstance(sentence, str) for sentence in found)
+  assert len(set(found)) > 3  # Or an order could not be told.
+  order = [3, 0, 6, 5, 1, 2, 4]
+  again = model.translate(params, [sentences[i] for i in order], 2)
+  assert again == [found[i] for i in order]
+
+
+def test_a_sentence_of_1500_pieces_is_translated(model, params, text):
+  long = ' '.join((text.train.source * 2)[:80])
+  assert len(model.vocabulary.encode([long])[0]) > 1500
+  (found,) = model.translate(params, [long], 1)
+  assert isinstance(found, str)
+
+
+def test_an_unknown_kind_of_model(pieces):
+  with pytest.raises(ValueError, match="model='cnn': use one of .*'rnn'"):
+    translation.Model('cnn', pieces, {}).init(jax.random.key(0))
+
+
+def alone(sentences, width):
+  """One sentence a row, closed by EOS, and empty rows: (ids, segments)."""
+  ids = np.zeros((ROWS, width), np.int32)
+  for row, sentence in zip(ids, sentences, strict=False):
+    row[: len(sentence) + 1] = [*sentence, EOS]
+  return ids, (ids != 0).astype(np.int32)
+
+
+@pytest.fixture(scope='module')
+def reference(model, params):
+  """Cross-entropy of each sentence, summed over its words; and the words.
+
+  Each sentence has a row to itself, and the softmax is NumPy's.
+  """
+
+  @jax.jit
+  def decode(source, source_segments, inputs, segments):
+    module = model.bind(params)
+    memory = module.encode(source, source_segments)
+    hidden = module.decode(memory, source_segments, inputs, segments)
+    return hidden, module.embedding.table[...]
+
+  def costs(pairs, smoothing):
+    assert len(pairs.source) <= ROWS
+    source, target = map(model.vocabulary.encode, pairs)
+    target, segments = alone(target, SHAPE.target)
+    inputs = np.roll(target, 1, axis=1)
+    inputs[:, 0] = BOS
+    found = decode(*alone(source, SHAPE.source), inputs, segments)
+    hidden, table = (np.asarray(x, np.float64) for x in found)
+    logits = hidden @ table.T
+    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    picked = np.take_along_axis(logs, target[..., None], axis=-1)[..., 0]
+    costs = -(1 - smoothing) * picked - smoothing * logs.mean(axis=-1)
+    used = slice(len(pairs.source))
+    return (costs * segments).sum(axis=1)[used], segments.sum(axis=1)[used]
+
+  return costs
+
+
+def of_batch(batch, pieces):
+  """The text of a batch: source and target sentences."""
+  sides = []
+  for side in ('source', 'target'):
+    segments, sentences = batch[f'{side}_segments'], []
+    for ids, own in zip(batch[side], segments, strict=True):
+      parts = [ids[own == k].tolist() for k in range(1, own.max() + 1)]
+      sentences += pieces.decode(parts)
+    sides.append(sentences)
+  return corpus.Pairs(*sides)
+
+
+# What follows is written once for both kinds of model.
+@pytest.mark.parametrize('model', ['transformer'], indirect=True)
+def test_losses_sum_over_the_words(model, params, learning, pieces, reference):
+  batch = learning.batches.batch(0)
+  pairs = of_batch(batch, pieces)
+  assert len(pairs.source) > SHAPE.rows  # Some row holds several.
+  costs, words = reference(pairs, 0.2)
+  run = jax.jit(lambda p, b: model.losses(p, b, None, 0.2))
+  loss, count = run(params, batch)
+  assert count == words.sum() == learning.target_words(0)
+  np.testing.assert_allclose(loss, costs.sum(), rtol=1e-4)
+
+
+@pytest.mark.parametrize('model', ['transformer'], indirect=True)
+def test_the_problem_is_the_mean_over_the_words(
+  model, text, params, pieces, reference
+):
+  still = dataclasses.replace(model, sizes=model.sizes | {'dropout': 0.0})
+  learning = translation.Translation(still, text, SHAPE, smoothing=0.2)
+  batch = learning.problem.batch(1)
+  costs, words = reference(of_batch(batch, pieces), 0.2)
+  found = learning.problem.loss(params, batch, jax.random.key(0))
+  np.testing.assert_allclose(found, costs.sum() / words.sum(), rtol=1e-4)
+  assert np.shape(found) == ()
+
+
+def test_validation_is_the_mean_over_its_words(
+  params, learning, text, reference
+):
+  costs, words = reference(text.validation, 0.0)
+  found = learning.validation_loss(params)
+  np.testing.assert_allclose(found, costs.sum() / words.sum(), rtol=1e-4)
+  assert learning.validation_loss(params) == found
+
+
+def test_words_of_an_epoch_are_those_of_its_batches(learning, text, pieces):
+  expected = sum(len(ids) + 1 for ids in pieces.encode(text.train.target))
+  assert learning.words_per_epoch == expected
+  count = learning.batches.first_epoch
+  assert sum(map(learning.target_words, range(count))) == expected
+
+
+def test_adam_learns_twenty_sentences(model, text):
+  few = corpus.Pairs(*(side[:20] for side in text.train))
+  small = dataclasses.replace(text, train=few, validation=few)
+  learning = translation.Translation(model, small, SHAPE)
+  optimizer = optax.adam(0.02)
+  params = model.init(jax.random.key(0))
+  state = optimizer.init(params)
+
+  @jax.jit
+  def update(params, state, batch, key):
+    loss = jax.value_and_grad(learning.problem.loss)
+    loss, gradient = loss(params, batch, key)
+    change, state = optimizer.update(gradient, state)
+    return loss, optax.apply_updates(params, change), state
+
+  before = learning.validation_loss(params)
+  batch = learning.problem.batch(0)
+  keys = map(jax.random.key, (0, 1, 0))
+  losses = [float(update(params, state, batch, key)[0]) for key in keys]
+  assert losses[0] == losses[2] != losses[1]  # Dropout follows the key.
+  for number in range(30):
+    batch = learning.problem.batch(number)
+    _, params, state = update(params, state, batch, jax.random.key(number))
+  # At first no better than chance; then it knows how often each piece comes.
+  assert before > 0.95 * np.log(150)
+  assert learning.validation_loss(params) < 0.85 * before
+
+
+def test_bleu_of_the_references_is_100(echo, text):
+  model, seen = echo
+  same = corpus.Pairs(text.validation.target, text.validation.target)
+  learning = translation.Translation(
+    model, dataclasses.replace(text, validation=same), SHAPE, validation_beam=2
+  )
+  score, signature, texts = learning.bleu({}, same, 5)
+  assert score == pytest.approx(100)
+  assert texts == same.target
+  assert 'version:' in signature and 'tok:13a' in signature
+  assert learning.validation_bleu({}) == score
+  beams = [beam for *_, beam in seen]
+  assert set(beams) == {5, 2} and beams == sorted(beams, reverse=True)
+
+
+def test_bleu_tells_translations_from_references(echo, text):
+  references = text.train.target[:50]
+  short = [' '.join(sentence.split()[:5]) for sentence in references]
+  learning = translation.Translation(echo[0], text, SHAPE)
+  score, *_ = learning.bleu({}, corpus.Pairs(short, references), 1)
+  assert score == sacrebleu.corpus_bleu(short, [references]).score
+  assert score != sacrebleu.corpus_bleu(references, [short]).score

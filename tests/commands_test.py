@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import sacrebleu
 
+from experiments import grammar
 from stale_adam import checkpoint, results
-from stale_adam.nmt import corpus
 from stale_adam.trace import Trace
 
 ROOT = Path(__file__).parents[1]
@@ -52,7 +52,7 @@ print(json.dumps(outcomes))
 
 def files(folder):
   """A corpus of the tiny grammar as text files."""
-  text = corpus.tiny(train=500, validation=8, test=8)
+  text = grammar.corpus(train=500, validation=8, test=8)
   parts = {'train': text.train, 'val': text.validation}
   for stem, pairs in (parts | {'test_x': text.tests['test']}).items():
     for language, side in zip(('en', 'de'), pairs, strict=True):

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import stale_adam as sa
-from experiments import scales
-from stale_adam.nmt import corpus, translation, vocabulary
+from experiments import grammar, scales
+from stale_adam.nmt import translation, vocabulary
 
 PUSHES = 60
 
@@ -16,7 +16,7 @@ PUSHES = 60
 @pytest.fixture(scope='module')
 def problem():
   """As `experiments.train --scale=tiny`, with dropout, on fewer sentences."""
-  text = corpus.tiny(train=800, validation=8, test=8)
+  text = grammar.corpus(train=800, validation=8, test=8)
   settings = scales.settings('tiny', 'transformer', sa.Communication(4))
   sizes = settings.sizes | {'dropout': 0.1}
   pieces = vocabulary.train(text.train, settings.vocabulary)

@@ -8,6 +8,7 @@ import optax
 import pytest
 import sacrebleu
 
+from experiments import grammar
 from stale_adam.nmt import batches, corpus, translation, vocabulary
 from stale_adam.nmt.vocabulary import BOS, EOS
 
@@ -21,7 +22,7 @@ SIZES = {
 
 @pytest.fixture(scope='module')
 def text():
-  return corpus.tiny(train=200, validation=9, test=8)
+  return grammar.corpus(train=200, validation=9, test=8)
 
 
 @pytest.fixture(scope='module')

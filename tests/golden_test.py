@@ -27,8 +27,9 @@ import pytest
 import toys
 
 import stale_adam as sa
+from experiments import grammar
 from stale_adam.nmt import translation
-from stale_adam.nmt.data import batches, corpus, vocabulary
+from stale_adam.nmt.data import batches, vocabulary
 
 FILE = Path(__file__).with_name('golden.json')
 CLOCK = sa.Clock(0.9, 0.1, 0.2, 0.15, 'normal', 0.5, (1.0, 2.0, 0.7), seed=4)
@@ -103,7 +104,7 @@ def toy_run(case):
 
 @functools.cache
 def translation_problem(model):
-  text = corpus.tiny(train=800, validation=8, test=8)
+  text = grammar.corpus(train=800, validation=8, test=8)
   pieces = vocabulary.train(text.train, 800)
   sizes = MODELS[model][1] | {'dropout': 0.1}
   model = translation.Model(model, pieces, sizes)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 import stale_adam as sa
+from experiments import grammar
 from experiments.ledger import scales
 from stale_adam.nmt import translation
-from stale_adam.nmt.data import corpus, vocabulary
+from stale_adam.nmt.data import vocabulary
 
 PUSHES = 60
 
@@ -17,7 +18,7 @@ PUSHES = 60
 @pytest.fixture(scope='module')
 def problem():
   """As `experiments.train --scale=tiny`, with dropout, on fewer sentences."""
-  text = corpus.tiny(train=800, validation=8, test=8)
+  text = grammar.corpus(train=800, validation=8, test=8)
   settings = scales.settings('tiny', 'transformer', sa.Communication(4))
   sizes = settings.sizes | {'dropout': 0.1}
   pieces = vocabulary.train(text.train, settings.vocabulary)

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from experiments import grammar
 from experiments.ledger import execute as experiment
 from experiments.paper import printed as paper
 from stale_adam.nmt.data import batches, corpus
@@ -196,9 +197,9 @@ def load(scale: str, pair: str, data_dir: str | None) -> corpus.Corpus:
     ValueError: if anything but `tiny` is asked for without a `data_dir`.
   """
   if scale == 'tiny' and data_dir is None:
-    return corpus.tiny(pair=pair)
+    return grammar.corpus(pair=pair)
   if scale == 'micro' and data_dir is None:
-    return corpus.tiny(train=1_000, validation=8, test=8, pair=pair)
+    return grammar.corpus(train=1_000, validation=8, test=8, pair=pair)
   if data_dir is None:
     raise ValueError(
       f'--scale={scale} reads a corpus from disk: name its directory by '

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from stale_adam.nmt.data import corpus
+from experiments import grammar
 from stale_adam.trace import Trace
 from stale_adam.training import checkpoint
 from stale_adam.training import record as results
@@ -53,7 +53,7 @@ print(json.dumps(outcomes))
 
 def files(folder):
   """A corpus of the tiny grammar as text files."""
-  text = corpus.tiny(train=500, validation=8, test=8)
+  text = grammar.corpus(train=500, validation=8, test=8)
   parts = {'train': text.train, 'val': text.validation}
   for stem, pairs in (parts | {'test_x': text.tests['test']}).items():
     for language, side in zip(('en', 'de'), pairs, strict=True):

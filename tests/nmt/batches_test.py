@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from experiments import grammar
 from experiments.ledger import scales
-from stale_adam.nmt.data import batches, corpus, vocabulary
+from stale_adam.nmt.data import batches, vocabulary
 
 PAD, EOS = vocabulary.PAD, vocabulary.EOS
 
@@ -228,7 +229,7 @@ def empty_share(made):
 
 def test_little_is_padding_on_the_tiny_corpus(tmp_path):
   scale = scales.SCALES['tiny']
-  pairs = corpus.tiny().train
+  pairs = grammar.corpus().train
   words = vocabulary.train(pairs, scale.vocabulary, tmp_path)
   made = batches.Batches(
     *(batches.Tokens.of(words.encode(side)) for side in pairs), scale.shape

@@ -20,28 +20,6 @@ def files(folder, stem, source, target):
   )
 
 
-def test_tiny_parts_are_disjoint_and_depend_on_the_seed_alone():
-  a = corpus.tiny(seed=3, train=300, validation=40, test=30)
-  parts = [a.train, a.validation, a.tests['test']]
-  assert [len(p.source) for p in parts] == [300, 40, 30]
-  assert [len(p.target) for p in parts] == [300, 40, 30]
-  distinct = {pair for p in parts for pair in zip(*p, strict=True)}
-  assert len(distinct) == 370
-  assert a == corpus.tiny(seed=3, train=300, validation=40, test=30)
-  assert a != corpus.tiny(seed=4, train=300, validation=40, test=30)
-  more = corpus.tiny(seed=3, train=500, validation=40, test=30)
-  assert (more.validation, more.tests) == (a.validation, a.tests)
-  assert more.train.source[:300] == a.train.source
-
-
-def test_tiny_reversed_swaps_the_sides():
-  there = corpus.tiny(train=20, validation=5, test=5)
-  back = corpus.tiny(train=20, validation=5, test=5, pair='de-en')
-  assert back.train == corpus.Pairs(there.train.target, there.train.source)
-  with pytest.raises(ValueError, match="'en-fr'.*'en-de' and 'de-en'"):
-    corpus.tiny(pair='en-fr')
-
-
 def test_text_keeps_lines_aligned_and_counts_what_it_leaves_out(tmp_path):
   train = files(
     tmp_path, 'train', [' a  b ', '', 'c', ' \t', 'd'], ['A', 'B', '', ' ', 'D']

@@ -8,6 +8,7 @@ import optax
 import pytest
 import sacrebleu
 
+from experiments import grammar
 from stale_adam.nmt import translation
 from stale_adam.nmt.data import batches, corpus, vocabulary
 from stale_adam.nmt.data.vocabulary import BOS, EOS
@@ -22,7 +23,7 @@ SIZES = {
 
 @pytest.fixture(scope='module')
 def text():
-  return corpus.tiny(train=200, validation=9, test=8)
+  return grammar.corpus(train=200, validation=9, test=8)
 
 
 @pytest.fixture(scope='module')

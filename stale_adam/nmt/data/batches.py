@@ -14,8 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stale_adam.nmt.data.vocabulary import EOS
-from stale_adam.nmt.data.vocabulary import PAD
+from stale_adam.nmt.data.vocabulary import EOS, PAD
 
 _WINDOW = 2048  # Sentences that are packed together.
 

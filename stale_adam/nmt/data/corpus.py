@@ -1,4 +1,4 @@
-"""Parallel text behind one interface: the tiny grammar, files, or WMT.
+"""Parallel text behind one interface: files or WMT.
 
 Whatever its origin, a corpus is plain Python strings: one sentence each,
 stripped, neither side empty. Tokens and lengths are other files' business.
@@ -9,11 +9,9 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stale_adam.nmt import grammar
 from stale_adam.nmt.data import text as parallel
 from stale_adam.nmt.data import wmt as wmt_lib
-from stale_adam.nmt.data.text import Files
-from stale_adam.nmt.data.text import Pairs
+from stale_adam.nmt.data.text import Files, Pairs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,48 +52,6 @@ def describe(corpus: Corpus) -> str:
     )
   lines += [f'  left out {n:,}: {why}' for why, n in corpus.skipped.items()]
   return '\n'.join(lines)
-
-
-def tiny(
-  seed: int = 0,
-  train: int = 24_000,
-  validation: int = 200,
-  test: int = 200,
-  pair: str = 'en-de',
-) -> Corpus:
-  """English and German sentences from the embedded grammar; needs no files.
-
-  Args:
-    seed: chooses the sentences.
-    train: pairs to learn from.
-    validation: pairs to choose by.
-    test: pairs to report on; no pair is in two parts.
-    pair: 'en-de' or 'de-en'.
-
-  Returns:
-    The corpus; its one test set is called 'test'.
-
-  Raises:
-    ValueError: if `pair` is neither of the two.
-  """
-  if pair not in ('en-de', 'de-en'):
-    raise ValueError(f"pair is {pair!r}; the grammar has 'en-de' and 'de-en'")
-  # One call, then slices: that is what keeps the three parts disjoint. Training
-  # text comes last, so that more of it leaves validation and test as they are.
-  drawn = grammar.pairs(validation + test + train, seed)
-  english, german = [a for a, _ in drawn], [b for _, b in drawn]
-  sides = (english, german) if pair == 'en-de' else (german, english)
-
-  def part(start: int, count: int) -> Pairs:
-    return Pairs(*(side[start : start + count] for side in sides))
-
-  return Corpus(
-    name=f'tiny {pair}',
-    train=part(validation + test, train),
-    validation=part(0, validation),
-    tests={'test': part(validation, test)},
-    skipped={},
-  )
 
 
 def text(

@@ -226,4 +226,3 @@ def _read_cache(path: Path) -> Vocabulary | None:
   if hashlib.sha256(model).digest() != checksum:
     return None
   return Vocabulary(model)
-

@@ -1,9 +1,9 @@
-"""The grammar against sentences by hand, in English and German."""
+"""The grammar against sentences written by hand, in English and German."""
 
 import pytest
 
-from stale_adam.nmt.grammar.clauses import Clause, Phrase, stand_in
-from stale_adam.nmt.grammar.constructions import (
+from experiments.grammar.clauses import Clause, Phrase, stand_in
+from experiments.grammar.constructions import (
   adverbial,
   after,
   before,
@@ -15,10 +15,7 @@ from stale_adam.nmt.grammar.constructions import (
   sentence,
   statement,
 )
-from stale_adam.nmt.grammar.nouns import NOUNS
-from stale_adam.nmt.grammar.tables import Pair
-from stale_adam.nmt.grammar.verbs import VERBS
-from stale_adam.nmt.grammar.words import PRONOUNS, THINGS, WHO
+from experiments.grammar.words import NOUNS, PRONOUNS, THINGS, VERBS, WHO, Pair
 
 BE = VERBS['be']
 TODAY, YESTERDAY = Pair('today', 'heute'), Pair('yesterday', 'gestern')
@@ -75,7 +72,7 @@ STATEMENTS = [
   + ('Die alte Frau kauft den Hut heute nicht.',),
   (TIRED._replace(negated=True), '', 'She is not tired.')
   + ('Sie ist nicht müde.',),
-  # Perfect with haben and with sein; a preterite only of sein.
+  # Perfect with haben and with sein; simple past only of sein.
   (BUY._replace(tense='past', time=YESTERDAY), 'time')
   + ('Yesterday the old woman bought an apple.',)
   + ('Gestern hat die alte Frau einen Apfel gekauft.',),

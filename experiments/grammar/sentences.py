@@ -1,13 +1,7 @@
-"""The kinds of sentences, each drawn by a function with an example."""
+"""One function for each kind of sentence; its docstring is an example."""
 
-from stale_adam.nmt.grammar import sense
-from stale_adam.nmt.grammar.clauses import (
-  Clause,
-  Nominal,
-  Phrase,
-  stand_in,
-)
-from stale_adam.nmt.grammar.constructions import (
+from experiments.grammar.clauses import Clause, Nominal, Phrase, stand_in
+from experiments.grammar.constructions import (
   after,
   before,
   comparison,
@@ -19,21 +13,29 @@ from stale_adam.nmt.grammar.constructions import (
   statement,
   trailing,
 )
-from stale_adam.nmt.grammar.draw import Draw
-from stale_adam.nmt.grammar.nouns import nouns
-from stale_adam.nmt.grammar.verbs import ORDINARY, REPORTING, VERBS, Verb
-from stale_adam.nmt.grammar.words import FREQUENCIES, PRONOUNS, THINGS, WHO
+from experiments.grammar.draw import Draw
+from experiments.grammar.words import (
+  COMPARISONS,
+  LISTS,
+  OBJECT_REASONS,
+  ORDINARY,
+  PRONOUNS,
+  REPORTING,
+  SUBJECT_REASONS,
+  THINGS,
+  VERBS,
+  WHO,
+  Verb,
+  nouns,
+)
 
 _REAL = ('progressive', 'past')
-_REASONS = sense.OBJECT_REASONS | sense.SUBJECT_REASONS
+_REASONS = OBJECT_REASONS | SUBJECT_REASONS
 _DEEDS = tuple(
   verb for verb in ORDINARY if verb.aspect not in ('state', 'sense')
 )
-# What was done to a thing, or to a person, so that one can tell which it is.
-_DONE_TO_THINGS = tuple(
-  VERBS[key]
-  for key in ('buy', 'find', 'lose', 'write', 'paint', 'repair', 'build')
-)
+# What was done to a thing or a person, for relative clauses that identify it.
+_DONE_TO_THINGS = tuple(VERBS[key] for key in LISTS['done'])
 _DONE_TO_PEOPLE = tuple(
   verb
   for verb in ORDINARY
@@ -47,7 +49,7 @@ def simple(draw: Draw) -> tuple[str, str]:
   """On Monday the farmer bought a cow in the village."""
   clause = draw.any_clause()
   front = ''
-  if clause.time and clause.time.english not in FREQUENCIES:
+  if clause.time and clause.time.english not in LISTS['frequencies']:
     front = draw.pick(('', '', 'time'))
   if clause.place and not front:
     front = draw.pick(('', '', '', '', 'place'))
@@ -114,7 +116,7 @@ def _weather(draw: Draw, tense: str) -> Clause:
 
 def conditional(draw: Draw) -> tuple[str, str]:
   """When it rains, the boy reads a book."""
-  verb = VERBS[draw.pick(sense.SHELTERED)]
+  verb = VERBS[draw.pick(LISTS['sheltered'])]
   main = draw.clause(verb, draw.subject(verb), 'present')
   weather = _weather(draw, 'present')
   if draw.chance(0.5):
@@ -124,7 +126,7 @@ def conditional(draw: Draw) -> tuple[str, str]:
 
 def contrasted(draw: Draw) -> tuple[str, str]:
   """Although it is raining, the children are playing in the garden."""
-  verb = VERBS[draw.pick(sense.WEATHERPROOF)]
+  verb = VERBS[draw.pick(LISTS['weatherproof'])]
   subject = draw.known_subject(verb)
   tense = draw.pick((*_REAL, 'want to'))
   main = draw.clause(verb, subject, tense)
@@ -144,7 +146,7 @@ def moved(draw: Draw) -> tuple[str, str]:
   tense = _real_tense(draw, verb)
   inner = draw.clause(verb, draw.somebody(verb, known=True), tense)
   inner = draw.fill(inner)._replace(manner=None)
-  bad = inner.negated or verb.base in sense.SAD_VERBS
+  bad = inner.negated or verb.base in LISTS['sad']
   feeling = draw.pick(('sad', 'angry') if bad else ('happy', 'surprised'))
   subject = draw.known_subject(verb)
   if isinstance(subject, Phrase):
@@ -165,7 +167,7 @@ def reasoned(draw: Draw) -> tuple[str, str]:
   if not (pronoun := stand_in(subject)):
     return reasoned(draw)
   main = draw.clause(verb, subject, draw.pick(_REAL))
-  in_object = key in sense.OBJECT_REASONS
+  in_object = key in OBJECT_REASONS
   if in_object:
     thing = main.object._replace(determiner='the', adjective='')
     main = main._replace(object=thing)
@@ -173,7 +175,7 @@ def reasoned(draw: Draw) -> tuple[str, str]:
   tense = 'past' if main.tense == 'past' else 'present'
   goal = predicate(draw.pick(_REASONS[key]))
   reason = Clause(pronoun, VERBS['be'], tense, goal=goal)
-  # The noun comes first, the pronoun after it.
+  # The noun comes first, its pronoun later.
   if not in_object and draw.chance(0.3):
     first = reason._replace(subject=subject)
     return sentence(before('because', first, main._replace(subject=pronoun)))
@@ -200,7 +202,7 @@ def with_thing(draw: Draw) -> tuple[str, str]:
     for other in _DONE_TO_THINGS
     if other is not verb and noun in other.objects
   ]
-  if not others or main.tense == 'present' or verb.base in sense.MAKING:
+  if not others or main.tense == 'present' or verb.base in LISTS['making']:
     return with_thing(draw)
   other = draw.pick(others)
   tail = _related(draw, main.object, other, main.subject).relative
@@ -228,18 +230,18 @@ def with_person(draw: Draw) -> tuple[str, str]:
 
 def described(draw: Draw) -> tuple[str, str]:
   """The horse is older than the dog. / The book that she read is long."""
-  kind = draw.pick(tuple(sense.COMPARISONS))
+  kind = draw.pick(tuple(COMPARISONS))
   one, other = (draw.pick(nouns([kind])) for _ in range(2))
   if one is other:
     return described(draw)
   plural = draw.chance(0.3)
   first = Phrase(draw.pick(('the', 'this')), one, plural=plural)
   second = Phrase('the', other, plural=draw.chance(0.2))
-  goal = comparison(draw.pick(sense.COMPARISONS[kind]), second)
+  goal = comparison(draw.pick(COMPARISONS[kind]), second)
   verbs = [verb for verb in _DONE_TO_THINGS if one in verb.objects]
   if verbs and draw.chance(0.5):
     first = _related(draw, first, draw.pick(verbs), first)
-    goal = predicate(draw.pick(sense.COMPARISONS[kind]))
+    goal = predicate(draw.pick(COMPARISONS[kind]))
   tense = draw.pick(('present', 'present', 'past'))
   clause = Clause(first, VERBS['be'], tense, goal=goal)
   clause = clause._replace(negated=draw.chance(0.3))

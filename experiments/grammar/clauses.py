@@ -2,10 +2,14 @@
 
 from typing import NamedTuple
 
-from stale_adam.nmt.grammar.nouns import Noun
-from stale_adam.nmt.grammar.tables import Pair
-from stale_adam.nmt.grammar.verbs import Verb
-from stale_adam.nmt.grammar.words import PRONOUNS, THINGS, Pronoun
+from experiments.grammar.words import (
+  PRONOUNS,
+  THINGS,
+  Noun,
+  Pair,
+  Pronoun,
+  Verb,
+)
 
 
 class Phrase(NamedTuple):
@@ -30,10 +34,10 @@ Nominal = Phrase | Pronoun
 
 
 class Clause(NamedTuple):
-  """A subject, a verb, and what stands with it, in no order.
+  """A subject, a verb and their complements, without word order.
 
   `tense` is 'progressive', 'present', 'past' or a modal verb. `manner` is how
-  or with whom, `purpose` for whom; `goal` is a complement that the verb needs,
+  or with whom, `purpose` for whom. `goal` is a complement that the verb needs,
   such as a direction or, with 'be', an adjective.
   """
 
@@ -51,7 +55,7 @@ class Clause(NamedTuple):
 
 
 def possessive(owner: Nominal) -> str:
-  """Returns 'his' for 'the man' and so on, '' where that is no clear matter."""
+  """Returns 'his' for 'the man' and so on, '' where none is clear."""
   if isinstance(owner, Pronoun):
     return owner.possessive
   if not owner.noun.is_person or owner.determiner == 'every':
@@ -61,9 +65,10 @@ def possessive(owner: Nominal) -> str:
 
 
 def stand_in(phrase: Nominal) -> Pronoun | None:
-  """Returns the pronoun that may follow `phrase`, None where none is clear.
+  """Returns the pronoun that can replace `phrase`, None where none is clear.
 
-  Who says 'er' for a dog or a coat says 'it' in English; a child is neither.
+  A dog or a coat is 'it' in English whatever its German gender. A single child
+  has none: German says 'es', English 'he' or 'she'.
   """
   if isinstance(phrase, Pronoun):
     return phrase

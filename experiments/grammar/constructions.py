@@ -1,21 +1,21 @@
-"""What is built from phrases and clauses, in both languages side by side."""
+"""Sentences built from phrases and clauses, in both languages."""
 
-from stale_adam.nmt.grammar import english, german
-from stale_adam.nmt.grammar.adjectives import ADJECTIVES
-from stale_adam.nmt.grammar.clauses import Clause, Nominal, Phrase
-from stale_adam.nmt.grammar.endings import RELATIVE_PRONOUNS
-from stale_adam.nmt.grammar.tables import CASES, Pair
-from stale_adam.nmt.grammar.words import (
+from experiments.grammar import english, german
+from experiments.grammar.clauses import Clause, Nominal, Phrase
+from experiments.grammar.words import (
+  ADJECTIVES,
+  CASES,
   CONJUNCTIONS,
   PREPOSITIONS,
-  WH_WORDS,
+  QUESTIONS,
   WHO,
+  Pair,
   Pronoun,
 )
 
 
 def adverbial(preposition: str, phrase: Nominal) -> Pair:
-  """Returns an English preposition and a phrase, such as 'in the garden'."""
+  """Returns a preposition and a phrase, such as 'in the garden'."""
   translation, case = PREPOSITIONS[preposition]
   return Pair(
     f'{preposition} {english.decline(phrase)}',
@@ -58,7 +58,7 @@ def question(clause: Clause, word: str = '') -> Pair:
   )
   if not word:
     return pair
-  return Pair(f'{word} {pair.english}', f'{WH_WORDS[word]} {pair.german}')
+  return Pair(f'{word} {pair.english}', f'{QUESTIONS[word]} {pair.german}')
 
 
 def _dependent(conjunction: str, clause: Clause) -> Pair:
@@ -75,7 +75,7 @@ def after(main: Clause, conjunction: str, clause: Clause) -> Pair:
 
 
 def before(conjunction: str, clause: Clause, main: Clause) -> Pair:
-  """Returns a subordinate clause first, after which the verb is second."""
+  """Returns a subordinate clause followed by a main clause."""
   first = _dependent(conjunction, clause)
   return Pair(
     f'{first.english}, {english.say(main)}',
@@ -98,11 +98,18 @@ def reporting(main: Clause, clause: Clause, is_question: bool = False) -> Pair:
 
 
 def relative(phrase: Phrase, clause: Clause, role: str) -> Pair:
-  """Returns `clause` about `phrase`, which is its 'subject' or 'object'."""
+  """Returns `clause` as a relative clause; `phrase` has the `role` in it.
+
+  Args:
+    phrase: what the clause is about.
+    clause: its subject or object is replaced by the relative pronoun.
+    role: 'subject' or 'object'.
+  """
   word = 'that'
   if phrase.noun.is_person:
     word = 'who' if role == 'subject' else 'whom'
-  forms = {case: RELATIVE_PRONOUNS[case][phrase.gender] for case in CASES}
+  table = german.ENDINGS['relative pronouns']
+  forms = {case: table[case][phrase.gender] for case in CASES}
   pronoun = Pronoun(word, '', '', forms, phrase.person)
   if role == 'subject':
     whole = clause._replace(subject=pronoun)
@@ -116,7 +123,7 @@ def relative(phrase: Phrase, clause: Clause, role: str) -> Pair:
 
 
 def sentence(pair: Pair, mark: str = '.') -> tuple[str, str]:
-  """Returns a pair with capital and final mark; no comma stands before it."""
+  """Returns a pair with a capital and `mark`; drops a comma before the mark."""
   first, second = (
     (text[0].upper() + text[1:] + mark).replace(',' + mark, mark)
     for text in pair

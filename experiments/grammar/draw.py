@@ -4,24 +4,24 @@ import random
 from collections.abc import Sequence
 from typing import TypeVar
 
-from stale_adam.nmt.grammar import sense
-from stale_adam.nmt.grammar.clauses import (
-  Clause,
-  Nominal,
-  Phrase,
-  possessive,
-)
-from stale_adam.nmt.grammar.constructions import adverbial
-from stale_adam.nmt.grammar.nouns import Noun, nouns
-from stale_adam.nmt.grammar.tables import Pair
-from stale_adam.nmt.grammar.verbs import ORDINARY, Verb
-from stale_adam.nmt.grammar.words import (
+from experiments.grammar.clauses import Clause, Nominal, Phrase, possessive
+from experiments.grammar.constructions import adverbial
+from experiments.grammar.words import (
+  ATTRIBUTES,
+  LISTS,
   MANNERS,
   MODALS,
+  ORDINARY,
+  OTHERS,
   PREPOSITIONS,
   PRONOUNS,
+  TENSES,
   TIMES,
+  Noun,
+  Pair,
   Pronoun,
+  Verb,
+  nouns,
 )
 
 T = TypeVar('T')
@@ -30,11 +30,11 @@ _ANYBODY = tuple(PRONOUNS.values())
 
 
 class Draw:
-  """A source of chance, and what it chooses.
+  """A random source, and the phrases and clauses drawn from it.
 
-  It uses only `Random.random`, the one method whose values Python promises
-  to keep from version to version. Every call counts: who changes the order of
-  the choices, or adds to a table, changes all sentences of a seed.
+  It uses only `Random.random`: Python keeps its values, and only its, the same
+  from version to version. A change in the order of the choices, or one more
+  entry in a table, changes the sentences of every seed.
   """
 
   def __init__(self, seed: int):
@@ -58,7 +58,7 @@ class Draw:
     return self.pick(_ANYBODY)
 
   def somebody(self, verb: Verb, known: bool = False) -> Phrase:
-    """Draws a subject; if `known` a definite one without an adjective."""
+    """Draws a subject; a known one is definite and has no adjective."""
     noun = self.pick(verb.subjects)
     plural = self._plural(noun, 0.3)
     if noun.kind == 'kin':
@@ -68,7 +68,7 @@ class Draw:
     elif plural:
       determiner = self.pick(('the', 'the', 'the', 'this', 'two', 'three'))
     elif verb.aspect in ('once', 'rare', 'point'):
-      # Not every teacher can be building the same house.
+      # 'Every teacher is building the house' would be odd.
       determiner = self.pick(('the', 'the', 'a', 'this'))
     else:
       determiner = self.pick(('the', 'the', 'the', 'a', 'this', 'every'))
@@ -79,13 +79,13 @@ class Draw:
     return self.chance(probability) and noun.english_plural != ''
 
   def _adjective(self, noun: Noun) -> str:
-    return self.pick(sense.ATTRIBUTES[noun.kind]) if self.chance(0.4) else ''
+    return self.pick(ATTRIBUTES[noun.kind]) if self.chance(0.4) else ''
 
   def _person(self, subject: Nominal, noun: Noun) -> Nominal:
     """Draws a person other than the subject, perhaps as a pronoun."""
     if self.chance(0.25):
       key = subject.english if isinstance(subject, Pronoun) else 'he'
-      return PRONOUNS[self.pick(sense.OTHERS.get(key, sense.OTHERS['he']))]
+      return PRONOUNS[self.pick(OTHERS.get(key, OTHERS['he']))]
     while isinstance(subject, Phrase) and subject.noun is noun:
       noun = self.pick(_PEOPLE)
     determiner = self.pick(('the', 'the', 'a'))
@@ -97,11 +97,11 @@ class Draw:
     return Phrase(determiner, noun, self._adjective(noun), plural)
 
   def _thing(self, subject: Nominal, noun: Noun, verb: Verb) -> Phrase:
-    """Draws an object that is no person."""
+    """Draws an object that is not a person."""
     plural = self._plural(noun, 0.3)
-    owner = noun.kind in sense.OWNED and possessive(subject) or 'the'
+    owner = noun.kind in LISTS['owned'] and possessive(subject) or 'the'
     if noun.kind == 'clothing' and verb.base in ('put', 'wear'):
-      # Everybody wears one coat.
+      # One person wears one coat.
       plural = subject.person == 'plural'
       determiner = self.pick((owner, '' if plural else 'a'))
     elif noun.kind == 'drink':
@@ -117,7 +117,7 @@ class Draw:
     if noun.is_person:
       return self._person(subject, noun)
     phrase = self._thing(subject, noun, verb)
-    if verb.base in sense.MAKING and phrase.adjective in sense.UNMADE:
+    if verb.base in LISTS['making'] and phrase.adjective in LISTS['unmade']:
       phrase = phrase._replace(adjective='')
     if tense == 'present' and verb.aspect == 'once':
       many = phrase.plural or noun.kind == 'drink'
@@ -134,9 +134,9 @@ class Draw:
   # Clauses.
 
   def clause(self, verb: Verb, subject: Nominal, tense: str = '') -> Clause:
-    """Draws what the verb needs, and leaves out what it does not."""
+    """Draws only what the verb needs: its tense, objects and goal."""
     if not tense:
-      tense = self.pick(sense.TENSES[verb.aspect])
+      tense = self.pick(TENSES[verb.aspect])
     if tense == 'modal':
       human = isinstance(subject, Pronoun) or subject.noun.kind != 'animal'
       tense = self.pick(tuple(MODALS) if human else ('can', 'will'))
@@ -155,7 +155,7 @@ class Draw:
     return self.fill(self.clause(verb, self.subject(verb)))
 
   def fill(self, clause: Clause) -> Clause:
-    """Adds time, place, manner or a negation to a bare clause."""
+    """Adds time, place, manner or a negation to a clause."""
     verb, tense = clause.verb, clause.tense
     timeless = verb.aspect == 'state' or tense == 'can'
     timeless = timeless or (verb.aspect == 'sense' and tense == 'present')
@@ -187,9 +187,9 @@ class Draw:
 
 
 def _can_negate(clause: Clause) -> bool:
-  """Says whether 'not' would be clear and natural in this clause."""
+  """Tells whether 'not' would be clear and natural in this clause."""
   vague = {'every', 'a', 'two', 'three'}
-  # 'not a' becomes kein, but not behind a preposition.
+  # 'not a' becomes 'kein', except after a preposition.
   vague_object = vague if clause.verb.preposition else vague - {'a'}
   return clause.tense != 'must' and not any(
     isinstance(phrase, Phrase) and phrase.determiner in unclear

@@ -1,15 +1,36 @@
-"""Puts phrases and clauses into German."""
+"""Puts phrases and clauses into German, with the right endings."""
 
-from stale_adam.nmt.grammar import endings
-from stale_adam.nmt.grammar.clauses import Clause, Nominal, Phrase
-from stale_adam.nmt.grammar.words import (
+from experiments.grammar.clauses import Clause, Nominal, Phrase
+from experiments.grammar.words import (
+  ADJECTIVES,
   AUXILIARIES,
+  CASES,
   CONTRACTIONS,
   MODALS,
+  Noun,
   Pronoun,
+  Row,
+  table,
 )
 
-# An object with one of these is news, and stands late; the others are known.
+# The plural has one set of endings, so it counts as the fourth gender.
+GENDERS = ('der', 'die', 'das', 'plural')
+
+
+def _by_case_and_gender(rows: list[Row]) -> dict[str, dict[str, str]]:
+  """Reads one row for each case, with one word for each gender."""
+  forms = (dict(zip(GENDERS, row, strict=True)) for (row,) in rows)
+  return dict(zip(CASES, forms, strict=True))
+
+
+_endings = table('endings')
+# The stem and the class of each determiner, by its English.
+DETERMINERS = {
+  english: (stem, kind)
+  for ((english, stem, kind),) in _endings.pop('determiners')
+}
+ENDINGS = {kind: _by_case_and_gender(rows) for kind, rows in _endings.items()}
+# An object with one of these is new information, and stands late.
 _INDEFINITE = ('a', 'no', '', 'two', 'three')
 
 
@@ -18,13 +39,35 @@ def decline(phrase: Nominal, case: str) -> str:
   if isinstance(phrase, Pronoun):
     return phrase.german[case]
   gender, first = phrase.gender, phrase.determiner
-  words = [endings.determiner(first, case, gender)]
+  words = [_determiner(first, case, gender)]
   if phrase.adjective:
-    words.append(endings.adjective(phrase.adjective, first, case, gender))
-  words.append(endings.noun(phrase.noun, case, phrase.plural))
+    words.append(_adjective(phrase.adjective, first, case, gender))
+  words.append(_noun(phrase.noun, case, phrase.plural))
   text = ' '.join(word for word in words if word)
   relative = phrase.relative.german
   return f'{text}, {relative},' if relative else text
+
+
+def _determiner(english: str, case: str, gender: str) -> str:
+  """Returns 'keinen' for 'no'; '' for ''."""
+  stem, kind = DETERMINERS[english]
+  return stem + ENDINGS[kind][case][gender]
+
+
+def _adjective(english: str, before: str, case: str, gender: str) -> str:
+  """Returns 'alten' for 'old' after the English determiner `before`."""
+  _, kind = DETERMINERS[before]
+  return ADJECTIVES[english].stem + ENDINGS[f'after {kind}'][case][gender]
+
+
+def _noun(noun: Noun, case: str, plural: bool) -> str:
+  """Returns 'Kindern' for 'child', 'Jungen' for 'boy'."""
+  if plural:
+    ends = case == 'dative' and noun.german_plural[-1] not in 'ns'
+    return noun.german_plural + 'n' if ends else noun.german_plural
+  # Outside the nominative all weak nouns here look like their plural.
+  weak = noun.weak and case != 'nominative'
+  return noun.german_plural if weak else noun.german
 
 
 def after_preposition(preposition: str, phrase: Nominal, case: str) -> str:
@@ -42,18 +85,18 @@ def _verb(clause: Clause) -> tuple[str, str, str]:
     return MODALS[tense][person], '', verb.prefix + verb.infinitive
   if tense != 'past':
     return verb.finite[person], verb.prefix, ''
-  # 'was' is the one past that German does not build with a participle.
+  # 'to be' alone has a simple past here; other verbs have the perfect.
   if verb.infinitive == 'sein':
     return 'waren' if person == 'plural' else 'war', '', ''
   return AUXILIARIES[verb.auxiliary][person], '', verb.participle
 
 
 def _middle(clause: Clause) -> list[str]:
-  """Returns what German puts between the finite verb and the end.
+  """Returns the parts between the finite verb and the end, in German order.
 
-  Pronouns, time, definite objects, negation, manner, place, indefinite
-  objects, complement. Negation pulls definite objects before the time, and
-  becomes kein where an indefinite object follows it.
+  The order is pronouns, time, definite objects, negation, manner, place,
+  indefinite objects, complement. In a negated clause definite objects precede
+  the time, and 'nicht' before an indefinite object becomes 'kein'.
   """
   verb, obj, negation = clause.verb, clause.object, ''
   light, known, new, complement = [], [], [], []

@@ -2,12 +2,10 @@
 
 import pytest
 
-from stale_adam.nmt.grammar import german
-from stale_adam.nmt.grammar.clauses import Phrase
-from stale_adam.nmt.grammar.constructions import adverbial
-from stale_adam.nmt.grammar.nouns import NOUNS
-from stale_adam.nmt.grammar.tables import CASES
-from stale_adam.nmt.grammar.words import PRONOUNS
+from experiments.grammar import german
+from experiments.grammar.clauses import Phrase
+from experiments.grammar.constructions import adverbial
+from experiments.grammar.words import CASES, NOUNS, PRONOUNS
 
 # Rows: nominative, accusative, dative; columns: man, woman, child, children.
 DECLENSIONS = {

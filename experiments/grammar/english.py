@@ -1,7 +1,7 @@
 """Puts phrases and clauses into English."""
 
-from stale_adam.nmt.grammar.clauses import Clause, Nominal
-from stale_adam.nmt.grammar.words import FREQUENCIES, Pronoun
+from experiments.grammar.clauses import Clause, Nominal
+from experiments.grammar.words import LISTS, Pronoun
 
 
 def decline(phrase: Nominal, is_subject: bool = False) -> str:
@@ -34,7 +34,7 @@ def _third(base: str) -> str:
 
 
 def _verb(clause: Clause) -> tuple[str, str, str]:
-  """Returns the auxiliary, the rest, and one form for both if there is one."""
+  """Returns auxiliary, main verb, and the one form that can replace both."""
   person, tense, verb = clause.subject.person, clause.tense, clause.verb
   third = person == 'third'
   be = {'first': 'am', 'third': 'is', 'plural': 'are'}[person]
@@ -57,10 +57,10 @@ def _verb(clause: Clause) -> tuple[str, str, str]:
 
 
 def say(clause: Clause, is_question: bool = False) -> str:
-  """Returns the clause in English, without capital and full stop."""
+  """Returns the clause in English, without capital and final mark."""
   verb, time, negation = clause.verb, clause.time, ''
   auxiliary, rest, whole = _verb(clause)
-  often = time and time.english in FREQUENCIES and time.english
+  often = time and time.english in LISTS['frequencies'] and time.english
   subject = decline(clause.subject, is_subject=True)
   if clause.negated:
     negation = 'not'

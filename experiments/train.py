@@ -33,7 +33,7 @@ from absl import flags
 from experiments.ledger import execute as experiment
 from experiments.ledger import scales
 from stale_adam import measure, pools
-from stale_adam.compiled import rows
+from stale_adam.compiled import decisions
 from stale_adam.nmt import translation
 from stale_adam.policy import Communication
 from stale_adam.trace import Trace
@@ -178,7 +178,7 @@ def check(
   if not COUNTERFACTUAL.value:
     # Not by flags: one that is given its default changes nothing.
     trace.check(trace.settings | experiment.about(chosen, learning))
-  rows.dry_run(chosen.communication, trace.worker, 1)
+  decisions.record(chosen.communication, trace.worker)
   if out.resolve() == Path(REPLAY.value).resolve().parent:
     raise ValueError(
       f'--out={out} holds the trace to replay, which would be lost: name '
@@ -214,7 +214,7 @@ def settings() -> experiment.Settings:
 def pool(trace: Trace | None) -> pools.Virtual | pools.Threads | None:
   """Where the workers run; None for the virtual clock of the settings."""
   if trace is not None:
-    return pools.Virtual(trace)
+    return pools.Virtual(trace, counterfactual=COUNTERFACTUAL.value)
   return pools.Threads() if POOL.value == 'threads' else None
 
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from stale_adam.problem import Params
-from stale_adam.server import State
+from stale_adam.server import Server
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,20 +40,20 @@ class Measure:
   depth: int = 2
 
   def __call__(
-    self, pulled: Params, last: Params, state: State, gradient: Any
+    self, pulled: Params, last: Params, server: Server, message: Any
   ) -> dict[str, jax.Array]:
     """Scalars by name; NaN where there is nothing to measure.
 
     Args:
       pulled: parameters that the gradient was computed at.
       last: parameters before the last update.
-      state: the server's, before the push.
-      gradient: the push's; None if it is part of another one.
+      server: before the push is applied.
+      message: the push's; None if it is part of another one.
     """
     adam = lambda x: isinstance(x, optax.ScaleByAdamState)
-    states = jax.tree.leaves(state.optimizer_state, is_leaf=adam)
+    states = jax.tree.leaves(server.optimizer_state, is_leaf=adam)
     moments = [x for x in states if adam(x)]
-    return _measured(self, pulled, last, state.params, gradient, moments)
+    return _measured(self, pulled, last, server.params, message, moments)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,12 +1,96 @@
-"""How workers and server talk: what tells one method from another."""
+"""Who and when, in whole numbers: what a policy sees, and what it decides.
+
+The server tells its policy about every arrival and does what the policy says.
+No policy holds arrays or state: a decision is a pure function of the arrival,
+so that any order of arrivals can be replayed.
+"""
 
 import dataclasses
 import numbers
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Protocol
+
+
+class Arrival(NamedTuple):
+  """What a policy may know about a push when it arrives.
+
+  Attributes:
+    worker: who pushed.
+    staleness: updates since its snapshot.
+    summed: pushes in the server's sum, without this one.
+    version: updates so far.
+    waiting: workers without an answer, with this one, in ascending order.
+    pushes: of every worker so far, with this one.
+  """
+
+  worker: int
+  staleness: int
+  summed: int
+  version: int
+  waiting: tuple[int, ...]
+  pushes: tuple[int, ...]
+
+
+class Decision(NamedTuple):
+  """What the server does about an arrival, in this order.
+
+  Attributes:
+    use: add the push to the sum; otherwise drop it.
+    update: then run the optimizer on the sum and clear it.
+    publish: then let pulls return the new version. Only read with `update`.
+    reply: then answer these waiting workers, in this order.
+  """
+
+  use: bool = True
+  update: bool = False
+  publish: bool = True
+  reply: Sequence[int] = ()
+
+
+class Policy(Protocol):
+  """Decides who is used, when to update, and who is answered."""
+
+  @property
+  def workers(self) -> int:
+    """N, the number of workers."""
+
+  @property
+  def local_accumulation(self) -> int:
+    """L, batches that a worker is given with every snapshot."""
+
+  def decide(self, arrival: Arrival) -> Decision:
+    """What to do about an arrival: a pure function."""
+
+
+def settings(policy: Policy) -> dict[str, Any]:
+  """A policy's name and its fields, for a trace to keep and to compare.
+
+  Raises:
+    TypeError: if the policy is not a dataclass.
+  """
+  if not dataclasses.is_dataclass(policy) or isinstance(policy, type):
+    raise TypeError(
+      f'policy={policy!r}: use an instance of a frozen dataclass, whose fields '
+      'a trace can keep'
+    )
+  return {'name': type(policy).__name__} | dataclasses.asdict(policy)
+
+
+def check_whole(least: int = 1, **fields: Any) -> None:
+  """Checks settings that count something.
+
+  Raises:
+    ValueError: naming the first field that is not a whole number >= least.
+  """
+  for name, value in fields.items():
+    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+    if not (whole and value >= least):
+      raise ValueError(f'{name}={value}: use a whole number, {least} or more')
 
 
 @dataclasses.dataclass(frozen=True)
 class Communication:
-  """How workers and server talk: five numbers.
+  """The paper's five numbers: how workers and server communicate.
 
   Attributes:
     workers: N, the number of workers.
@@ -16,7 +100,7 @@ class Communication:
       synchronous update always uses all N pushes; there 1 (the default) and N
       mean the same.
     synchronous: nobody pulls until the update that uses all N pushes is done.
-    pull_every: U, updates between two snapshots given out: artificial
+    pull_every: U, updates between two published snapshots: artificial
       staleness.
 
   Raises:
@@ -32,25 +116,19 @@ class Communication:
   synchronous: bool = False
   pull_every: int = 1
 
-  def __post_init__(self):
-    for field in dataclasses.fields(self):
-      value = getattr(self, field.name)
-      if field.name == 'synchronous':
-        if not isinstance(value, bool):
-          raise ValueError(f'synchronous={value!r}: use True or False')
-        continue
-      whole = isinstance(value, numbers.Integral) and not isinstance(
-        value, bool
-      )
-      if not (whole and value >= 1):
-        raise ValueError(f'{field.name}={value}: use a whole number, 1 or more')
-    if self.synchronous and self.global_accumulation not in (1, self.workers):
+  def __post_init__(self) -> None:
+    counts = dataclasses.asdict(self)
+    synchronous = counts.pop('synchronous')
+    if not isinstance(synchronous, bool):
+      raise ValueError(f'synchronous={synchronous!r}: use True or False')
+    check_whole(**counts)
+    if synchronous and self.global_accumulation not in (1, self.workers):
       raise ValueError(
         f'global_accumulation={self.global_accumulation}: a synchronous update '
         f'uses the pushes of all {self.workers} workers; leave it at 1, or use '
         f'{self.workers}, which means the same'
       )
-    if self.synchronous:  # What means the same is the same.
+    if synchronous:  # Settings that mean the same compare equal.
       object.__setattr__(self, 'global_accumulation', 1)
 
   @property
@@ -62,3 +140,18 @@ class Communication:
   def batches_per_update(self) -> int:
     """Batches whose gradients one update sums."""
     return self.pushes_per_update * self.local_accumulation
+
+  @property
+  def all_reduce(self) -> bool:
+    """Whether all workers push at one snapshot and all pushes are summed.
+
+    Then a pool may sum their gradients before they reach the server.
+    """
+    return self.synchronous
+
+  def decide(self, arrival: Arrival) -> Decision:
+    """Update on every G-th push; answer at once, or all after the update."""
+    update = arrival.summed + 1 == self.pushes_per_update
+    publish = (arrival.version + 1) % self.pull_every == 0
+    ready = update or not self.synchronous
+    return Decision(True, update, publish, arrival.waiting if ready else ())

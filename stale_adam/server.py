@@ -1,139 +1,88 @@
 """The parameter server: what a pull and a push do, and who gets the reply.
 
-A worker pulls a snapshot, computes L gradients at it and pushes their sum. The
-server adds pushes up; every G-th runs the optimizer once on the sum and clears
-it. The reply to a push is the newest snapshot given out, a new one every U
-updates. A push's staleness is the version in force when it arrives minus the
-version that its worker had pulled.
+A worker pulls a snapshot, computes at it, and pushes. The server asks its
+policy what to do about the push, and does it in this order: add the push to
+the sum (`use`), run the optimizer once on the sum and clear it (`update`), let
+pulls return the new version (`publish`), answer waiting workers (`reply`). The
+staleness of a push is the version in force when it arrives minus the version
+that its worker had pulled.
 
-Everything that the project says about staleness follows from `pull`, `push`
+Everything that the project says about staleness follows from `apply`, `pull`
 and `serve` in this file. Where the workers run, and in which order they
-arrive, is the pool's business.
+arrive, is the pool's business; who is used and answered is the policy's; what
+is sent, and what is done to it before the sum, is a method's.
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from stale_adam import policy as policy_lib
 from stale_adam import worker as worker_lib
-from stale_adam.policy import Communication
+from stale_adam.policy import Arrival, Decision, Policy
+from stale_adam.pools import contract
 from stale_adam.problem import Params, Problem
+from stale_adam.worker import Push, Snapshot, Work, Worker
 
 
-class Snapshot(NamedTuple):
-  """Parameters as of some version: what a pull returns."""
-
-  version: int
-  params: Params
-
-
-class Times(NamedTuple):
-  """A push's way, in seconds of the pool's clock.
+class Held(NamedTuple):
+  """What a worker has in flight: enough to compute its push again.
 
   Attributes:
-    pulled: the server handed out the work.
-    started: the worker has its snapshot and begins to compute.
-    computed: the gradient is there.
-    arrived: it is at the server, which gets to it at the push's `seconds`.
+    snapshot: where it computes.
+    ids: the L batches it computes on.
+    version: updates applied when this was sent.
+    pushes: received by then.
+    seconds: of the arrival that this was sent in reply to.
   """
 
-  pulled: float
-  started: float
-  computed: float
-  arrived: float
-
-
-class Push(NamedTuple):
-  """A worker's contribution; below `gradient`, what is measured about it.
-
-  Attributes:
-    worker: who pushed.
-    pulled_version: version of the snapshot that the gradient was computed at.
-    ids: the L batches it was computed on.
-    seconds: when the server got to it, by the pool's clock.
-    loss: mean over the L batches, a scalar array.
-    gradient: sum over the L batches. None if the pool has added it to another
-      push of the same update, an all-reduce; and once the server has used it.
-    times: its way, as the pool has seen it.
-    staleness: version in force on arrival - pulled_version, in updates.
-    staleness_pushes: pushes that the server received since the pull.
-    age_seconds: since the arrival that the pull was the reply to.
-    measured: what `measure` returned, by name; None if nobody asked.
-  """
-
-  worker: int
-  pulled_version: int
-  ids: Sequence[int]
-  seconds: float
-  loss: Any
-  gradient: Any
-  times: Times | None = None
-  staleness: int | None = None
-  staleness_pushes: int | None = None
-  age_seconds: float | None = None
-  measured: Mapping[str, Any] | None = None
-
-
-class Work(NamedTuple):
-  """What the server hands a worker in reply to its push.
-
-  Attributes:
-    compute: `compute(params, ids) -> (loss, gradient)`.
-    snapshot: where to compute it.
-    ids: the L batches to compute it on.
-    version: updates applied when this was handed out. It exceeds
-      snapshot.version only under artificial staleness.
-    together: workers that hold the same snapshot and wait for each other; a
-      pool may add up their gradients before they arrive.
-  """
-
-  compute: worker_lib.Gradient
   snapshot: Snapshot
   ids: Sequence[int]
   version: int
-  together: int
-
-
-class Handed(NamedTuple):
-  """What the server remembers of the work that a worker has.
-
-  Attributes:
-    version: of the snapshot.
-    params: of the snapshot, if they are to be measured.
-    pushes: received by then.
-    seconds: when the arrival came that this was the reply to.
-  """
-
-  version: int
-  params: Params | None
   pushes: int
   seconds: float
 
 
-class State(NamedTuple):
-  """Everything the server holds.
+class Server(NamedTuple):
+  """All that a run is: nothing else is needed to continue it.
 
   Attributes:
     params: parameters in force.
     optimizer_state: the optimizer's.
+    per_push_state: that of the transformation of pushes; () without one.
     accumulator: sum of the pushes since the last update; None if there are
       none.
-    published: the snapshot that pulls return.
-    pushes: pushes received so far.
+    summed: how many pushes it sums.
+    staleness: of these pushes, summed.
     version: updates applied so far.
+    published: the snapshot that pulls return.
+    held: what is in flight, by worker, in the order in which it was sent.
+    memory: every worker's memory between two pushes; empty if they have none.
+    waiting: workers without an answer, in ascending order.
+    pushes: received so far, of every worker.
+    next_id: the next batch to send out.
+    last: parameters before the last update; None if nothing is measured.
   """
 
   params: Params
   optimizer_state: Any
+  per_push_state: Any
   accumulator: Any
-  published: Snapshot
-  pushes: int
+  summed: int
+  staleness: int
   version: int
+  published: Snapshot
+  held: Mapping[int, Held]
+  memory: Mapping[int, Any]
+  waiting: tuple[int, ...]
+  pushes: tuple[int, ...]
+  next_id: int
+  last: Params | None
 
 
 def keys(seed: Any) -> tuple[jax.Array, jax.Array]:
@@ -145,170 +94,411 @@ def keys(seed: Any) -> tuple[jax.Array, jax.Array]:
 def init(
   optimizer: optax.GradientTransformation,
   params: Params,
+  workers: int = 1,
+  per_push: optax.GradientTransformation | None = None,
+  worker: Worker = worker_lib.SUM,
   device: jax.Device | None = None,
-) -> State:
-  """A server that has received nothing yet.
+) -> Server:
+  """A server that has received nothing, all of whose workers wait for work.
 
   With a device its arrays are bound to it, as gradients from other devices
   are: a mixture would be compiled once more.
   """
-  # The type of all later parameters, lest the first gradient be compiled twice:
-  # not NumPy's, and not one that yields to others, as a Python number's does.
+  # The type of all later parameters, else the gradient compiles twice: not
+  # NumPy's, and not one that yields to others, as a Python number's does.
   params = jax.tree.map(lambda x: jnp.array(x, jnp.asarray(x).dtype), params)
+  state = _init(optimizer, params, staleness=jnp.float32(0))
+  per_push_state = ()
+  if per_push is not None:
+    per_push_state = _init(per_push, params, **_pushed(params, 0, 0))
+  remembered = [worker.init(params) for _ in range(workers)]
+  placed = jax.device_put((params, state, per_push_state, remembered), device)
+  params, state, per_push_state, remembered = placed
+  known = jax.tree.leaves(remembered)
+  return Server(
+    params=params,
+    optimizer_state=state,
+    per_push_state=per_push_state,
+    accumulator=None,
+    summed=0,
+    staleness=0,
+    version=0,
+    published=Snapshot(0, params),
+    held={},
+    memory=dict(enumerate(remembered)) if known else {},
+    waiting=tuple(range(workers)),
+    pushes=(0,) * workers,
+    next_id=0,
+    last=None,
+  )
+
+
+def _init(
+  optimizer: optax.GradientTransformation, params: Params, **more: Any
+) -> Any:
+  """The optimizer's state, with memory and dtypes that stay as they are."""
   # Some optimizers keep the parameters in their state. The state's memory is
   # reused at every update, the parameters' is not: they must not be the same.
   state = jax.tree.map(jnp.copy, optimizer.init(params))
+  more = more if _takes_more(optimizer) else {}
   # Some let dtypes grow, from bfloat16 to float32 say: at once, not later.
   types = lambda state: [x.dtype for x in jax.tree.leaves(state)]
   while True:
-    after = jax.eval_shape(optimizer.update, params, state, params)[1]
+    _, after = jax.eval_shape(optimizer.update, params, state, params, **more)
     if types(after) == types(state):
-      break
+      return state
     state = jax.tree.map(lambda x, y: x.astype(y.dtype), state, after)
-  params, state = jax.device_put((params, state), device)
-  return State(params, state, None, Snapshot(0, params), 0, 0)
 
 
-def pull(state: State) -> Snapshot:
-  """The newest snapshot given out: version - version mod U."""
-  return state.published
+def _takes_more(optimizer: optax.GradientTransformation) -> bool:
+  return isinstance(optimizer, optax.GradientTransformationExtraArgs)
 
 
-def push(
+def _pushed(pulled: Params, staleness: Any, worker: Any) -> dict[str, Any]:
+  """The extra arguments of a transformation of pushes."""
+  found = {'staleness': _whole(staleness), 'worker': _whole(worker)}
+  return found | {'pulled': pulled}
+
+
+def _whole(number: Any) -> Any:
+  return number if isinstance(number, jax.Array) else np.int32(number)
+
+
+def apply(
+  server: Server,
+  push: Push,
+  decision: Decision,
   optimizer: optax.GradientTransformation,
-  communication: Communication,
-  state: State,
-  gradient: Any,
-) -> State:
-  """Adds a gradient to the sum; every G-th push updates once and clears it.
+  per_push: optax.GradientTransformation | None = None,
+  pulled: Params | None = None,
+) -> Server:
+  """Does with a push what was decided: use it, update, publish.
 
-    a <- a + g;  on every G-th push:
-    (delta, o) <- optimizer(a, o, theta);  theta <- theta + delta;  a <- 0
+    use:      a <- a + per_push(g)
+    update:   (delta, o) <- optimizer(a, o, theta);  theta <- theta + delta;
+              a <- 0
+    publish:  pulls return theta
 
   Sums, not means, as in the paper: Adam hides the factor, clipping and epsilon
   do not.
 
   Args:
-    optimizer: any optax transformation.
-    communication: G is its `pushes_per_update`, U its `pull_every`.
-    state: its optimizer state and accumulator are consumed: their memory is
-      that of the result. Parameters are never touched, workers hold them.
-    gradient: as the parameters; consumed, too: it becomes the accumulator, or
-      the next parameters. None if it is part of another push of the update.
+    server: its optimizer state, per-push state and accumulator are consumed:
+      their memory is that of the result. Parameters are never touched, workers
+      hold them.
+    push: its message is consumed, too: it becomes the accumulator, or the next
+      parameters. A message of None is part of another push of the update.
+    decision: what to do.
+    optimizer: any optax transformation. If it takes extra arguments, it gets
+      `staleness`, the mean over the pushes in the sum, a float32 scalar.
+    per_push: runs on every push that is used, before the sum. If it takes extra
+      arguments, it gets `pulled`, and `staleness` and `worker` of the push,
+      int32 scalars.
+    pulled: the parameters that the push was computed at; only for `per_push`.
 
   Returns:
-    The state after the push.
+    The server after the push.
+
+  Raises:
+    ValueError: if an update has nothing to use.
 
   Source: the paper's section 5.1, global accumulation.
   """
-  pushes = state.pushes + 1
-  accumulator = state.accumulator
-  if gradient is None:
-    gradient, accumulator = accumulator, None
-  if pushes % communication.pushes_per_update:
+  message = push.message if decision.use else None
+  accumulator, more = server.accumulator, None
+  if per_push is not None and message is not None:
+    more = _pushed(pulled, push.staleness, push.worker)
+  summed, staleness = server.summed, server.staleness
+  if decision.use:
+    summed, staleness = summed + 1, staleness + push.staleness
+  if message is None:
+    message, accumulator = accumulator, None
+  if not decision.update:
+    state = server.per_push_state
+    # Without a method, the first push is the sum, and no parameters are needed.
+    rest = (None, None) if more is None else (server.params, more)
     if accumulator is not None:
-      gradient = _accumulate(accumulator, gradient)
-    return state._replace(accumulator=gradient, pushes=pushes)
-  optimizer_state, params = _update(
-    optimizer, state.optimizer_state, gradient, accumulator, state.params
+      state, message = _add(per_push, state, accumulator, message, *rest)
+    elif more is not None:
+      state, message = _start(per_push, state, message, *rest)
+    return server._replace(
+      per_push_state=state,
+      accumulator=message,
+      summed=summed,
+      staleness=staleness,
+    )
+  if message is None:
+    raise ValueError(
+      'the policy asks for an update before any push was used: update only if '
+      'arrival.summed > 0 or the push is used'
+    )
+  optimizer_state, per_push_state, params = _update(
+    optimizer,
+    per_push,
+    server.optimizer_state,
+    server.per_push_state,
+    message,
+    accumulator,
+    server.params,
+    more,
+    (_whole(staleness), _whole(summed)) if _takes_more(optimizer) else None,
   )
-  version = state.version + 1
-  published = state.published
-  if version % communication.pull_every == 0:
-    published = Snapshot(version, params)
-  return State(params, optimizer_state, None, published, pushes, version)
+  version = server.version + 1
+  published = Snapshot(version, params)
+  return server._replace(
+    params=params,
+    optimizer_state=optimizer_state,
+    per_push_state=per_push_state,
+    accumulator=None,
+    summed=0,
+    staleness=0,
+    version=version,
+    published=published if decision.publish else server.published,
+  )
 
 
-@functools.partial(jax.jit, donate_argnums=0)
-def _accumulate(accumulator, gradient):
-  return jax.tree.map(jnp.add, accumulator, gradient)
+def _transform(per_push, state, message, params, more):
+  """A push as it goes into the sum."""
+  if more is None:
+    return message, state
+  more = more if _takes_more(per_push) else {}
+  return per_push.update(message, state, params, **more)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-def _update(optimizer, optimizer_state, gradient, accumulator, params):
+def _start(per_push, state, message, params, more):
+  message, state = _transform(per_push, state, message, params, more)
+  return state, message
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def _add(per_push, state, accumulator, message, params, more):
+  message, state = _transform(per_push, state, message, params, more)
+  return state, jax.tree.map(jnp.add, accumulator, message)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4))
+def _update(
+  optimizer,
+  per_push,
+  optimizer_state,
+  per_push_state,
+  message,
+  accumulator,
+  params,
+  more,
+  staleness,
+):
   """One update in place: the hot path.
 
   XLA pairs donated arguments with results of the same shape in order. With the
   results in the order of the donated arguments each moment is overwritten
-  where it lies, and the new parameters take the gradient's memory, which has
+  where it lies, and the new parameters take the message's memory, which has
   just been read. In the usual order, parameters first, XLA copies instead.
   """
+  message, per_push_state = _transform(
+    per_push, per_push_state, message, params, more
+  )
   if accumulator is not None:
-    gradient = jax.tree.map(jnp.add, accumulator, gradient)
-  updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-  return optimizer_state, optax.apply_updates(params, updates)
+    message = jax.tree.map(jnp.add, accumulator, message)
+  extra = {}
+  if staleness is not None:
+    # Both are arrays: XLA multiplies by the reciprocal of a constant.
+    total, count = (x.astype(jnp.float32) for x in staleness)
+    extra['staleness'] = total / count
+  updates, optimizer_state = optimizer.update(
+    message, optimizer_state, params, **extra
+  )
+  return optimizer_state, per_push_state, optax.apply_updates(params, updates)
+
+
+def pull(
+  server: Server,
+  worker: int,
+  local_accumulation: int,
+  seconds: float = 0.0,
+  reply: Callable[[Server, int], Params] | None = None,
+) -> Server:
+  """Gives a waiting worker the published snapshot and its next batches.
+
+  Args:
+    server: with the worker among those waiting.
+    worker: who pulls.
+    local_accumulation: L, batches that it gets.
+    seconds: of the arrival that this replies to.
+    reply: `reply(server, worker) -> params`: what the worker gets instead of
+      the published parameters; the snapshot's version is the published one.
+
+  Returns:
+    The server; what the worker got is `held[worker]`.
+  """
+  snapshot = server.published
+  if reply is not None:
+    snapshot = snapshot._replace(params=reply(server, worker))
+  after = server.next_id + local_accumulation
+  ids = [*range(server.next_id, after)]
+  pushes = sum(server.pushes)
+  sent = Held(snapshot, ids, server.version, pushes, seconds)
+  waiting = tuple(w for w in server.waiting if w != worker)
+  held = {**server.held, worker: sent}
+  return server._replace(held=held, waiting=waiting, next_id=after)
+
+
+def receive(server: Server, push: Push) -> tuple[Server, Push]:
+  """Takes a push off what is in flight, and says how stale it is."""
+  worker, held = push.worker, dict(server.held)
+  sent = held.pop(worker)
+  push = push._replace(
+    staleness=server.version - sent.snapshot.version,
+    staleness_pushes=sum(server.pushes) - sent.pushes,
+    age_seconds=push.seconds - sent.seconds,
+  )
+  memory, pushes = server.memory, list(server.pushes)
+  if memory:
+    memory = {**memory, worker: push.memory}
+  pushes[worker] += 1
+  waiting = tuple(sorted([*server.waiting, worker]))
+  server = server._replace(
+    held=held, memory=memory, waiting=waiting, pushes=tuple(pushes)
+  )
+  return server, push
 
 
 def serve(
   problem: Problem,
   optimizer: optax.GradientTransformation,
-  communication: Communication,
-  pool: Any,
+  policy: Policy,
+  pool: contract.Pool,
   seed: int = 0,
+  per_push: optax.GradientTransformation | None = None,
+  worker: Worker | None = None,
+  reply: Callable[[Server, int], Params] | None = None,
+  resume: Server | None = None,
   measure: Callable[..., Mapping[str, Any]] | None = None,
   device: jax.Device | None = None,
-) -> Iterator[tuple[Push, State]]:
-  """Runs the server: receives, pushes, and replies to the pushers.
+) -> Iterator[tuple[Push, Server]]:
+  """Runs the server: receives pushes, applies them, and replies.
 
-  An asynchronous worker gets at once the snapshot after any update that its
-  push triggered. Synchronous workers wait for the update that uses all their
-  pushes, and are then replied to in the order of worker id. Batch ids are
-  handed out in the order of the replies.
+  Batch ids are handed out in the order of the replies, at the start to workers
+  0 to N - 1 in turn.
 
   Args:
     problem: what is minimised.
-    optimizer: any optax transformation.
-    communication: how.
-    pool: `send(worker, work)` and `receive() -> Push`, or None when nobody
-      will arrive any more.
+    optimizer: any optax transformation; see `apply` for its extra argument.
+    policy: who is used, when to update, who is answered: `Communication`, or
+      one of `methods`.
+    pool: where the workers run; see `pools.contract.Pool`.
     seed: of the initial parameters and of every batch's key.
-    measure: `measure(pulled, last, state, gradient)`, called before every push
-      with the parameters pulled, those before the last update, the state and
-      the gradient; see `measure.Measure`. It costs.
+    per_push: optax transformation of every push before the sum; see `apply`.
+    worker: what a worker sends and remembers; the default sends the sum of its
+      L gradients and remembers nothing.
+    reply: what a pull returns instead of the published parameters; see `pull`.
+    resume: a server to continue. What it holds in flight is computed again, a
+      pure function of snapshot, ids and memory.
+    measure: `measure(pulled, last, server, message)`, called before every push
+      is applied, with the parameters pulled, those before the last update, the
+      server and the message; see `measure.Measure`. It costs time.
     device: the server's; jax's default if None.
 
   Yields:
-    (push, state) for every arrival, for ever or until the pool's order ends:
-    the push with its staleness, without its gradient, and the state after it.
-    `state.params` may be kept; the rest of the state is consumed by the next
-    arrival.
+    (push, server) for every arrival, until the pool's order ends, if it does:
+    the push with its staleness, without its message, and the server after it.
+    `server.params` may be kept; the rest is consumed by the next arrival.
+
+  Raises:
+    TypeError: if the pool lacks a verb of `pools.contract.Pool`.
+    ValueError: if the policy answers a worker that does not wait, or leaves all
+      workers waiting.
   """
+  contract.check(pool)
   init_key, batch_key = keys(seed)
   device = device or next(iter(init_key.devices()))
-  state = init(optimizer, problem.init(init_key), device)
-  last = state.params if measure else None  # Before the last update.
-  compute = worker_lib.Gradient(problem, batch_key)
-  ids = itertools.count()
-  together = communication.workers if communication.synchronous else 1
-  handed: dict[int, Handed] = {}
-
-  def reply(workers, seconds):
-    for worker in workers:
-      batches = [next(ids) for _ in range(communication.local_accumulation)]
-      snapshot = pull(state)
-      params = snapshot.params if measure else None
-      handed[worker] = Handed(snapshot.version, params, state.pushes, seconds)
-      work = Work(compute, snapshot, batches, state.version, together)
-      pool.send(worker, work)
-
-  reply(range(communication.workers), 0.0)
-  waiting = []
-  while (arrival := pool.receive()) is not None:
-    work = handed.pop(arrival.worker)
-    gradient = arrival.gradient
-    arrival = arrival._replace(
-      gradient=None,
-      staleness=state.version - work.version,
-      staleness_pushes=state.pushes - work.pushes,
-      age_seconds=arrival.seconds - work.seconds,
-      measured=measure and measure(work.params, last, state, gradient),
+  run = _Run(problem, policy, seed, batch_key, worker, per_push, reply)
+  server = resume or init(
+    *(optimizer, problem.init(init_key), policy.workers, per_push),
+    *(run.worker, device),
+  )
+  if measure:
+    server = server._replace(last=server.params)
+  for held in server.held:
+    pool.send(held, run.work(server, held))
+  if resume is None:
+    server = run.answer(server, pool, server.waiting, 0.0)
+  while (arrived := pool.receive()) is not None:
+    pulled = None
+    if per_push is not None or measure:
+      pulled = server.held[arrived.worker].snapshot.params
+    server, push = receive(server, arrived)
+    if measure:
+      found = measure(pulled, server.last, server, push.message)
+      push = push._replace(measured=found)
+    decision = policy.decide(_arrival(server, push))
+    before = server
+    server = apply(server, push, decision, optimizer, per_push, pulled)
+    if measure and server.version > before.version:
+      server = server._replace(last=before.params)
+    server = run.answer(server, pool, decision.reply, push.seconds)
+    push = push._replace(
+      message=None, memory=None, used=decision.use, settings=run.settings
     )
-    before, state = state, push(optimizer, communication, state, gradient)
-    if measure and state.version > before.version:
-      last = before.params
-    waiting.append(arrival.worker)
-    if len(waiting) == together:
-      reply(sorted(waiting), arrival.seconds)
-      waiting = []
-    del gradient, work, before  # Their memory is not held while we yield.
-    yield arrival, state
+    del arrived, pulled, before  # Their memory is not held while we yield.
+    yield push, server
+
+
+def _arrival(server: Server, push: Push) -> Arrival:
+  return Arrival(
+    push.worker,
+    push.staleness,
+    server.summed,
+    server.version,
+    server.waiting,
+    server.pushes,
+  )
+
+
+class _Run:
+  """What stays the same through a run: how its work is made and sent."""
+
+  def __init__(self, problem, policy, seed, key, worker, per_push, reply):
+    plain = worker is None
+    self.worker = worker_lib.SUM if worker is None else worker
+    self.settings = {'policy': policy_lib.settings(policy), 'seed': seed}
+    self._policy, self._reply = policy, reply
+    gradient = worker_lib.Gradient(problem, key)
+    self._compute = functools.partial(self.worker.compute, gradient)
+    self._gradient = gradient if plain else None
+    # Pushes that are only ever summed may be summed on their way.
+    summed = plain and per_push is None and reply is None
+    group = summed and getattr(policy, 'all_reduce', False)
+    self._group = policy.workers if group else 1
+
+  def work(self, server: Server, worker: int) -> Work:
+    held = server.held[worker]
+    return Work(
+      self._compute,
+      held.snapshot,
+      held.ids,
+      server.memory.get(worker),
+      held.version,
+      self._gradient,
+      self._group,
+      self.settings,
+    )
+
+  def answer(self, server, pool, workers, seconds) -> Server:
+    """Every one of `workers` pulls and gets its next work."""
+    for worker in workers:
+      if worker not in server.waiting:
+        raise ValueError(
+          f'the policy answers worker {worker}, who does not wait; waiting: '
+          f'{server.waiting}. Answer workers of arrival.waiting, once each'
+        )
+      batches = self._policy.local_accumulation
+      server = pull(server, worker, batches, seconds, self._reply)
+      pool.send(worker, self.work(server, worker))
+    if not server.held:
+      raise ValueError(
+        f'the policy leaves all {len(server.waiting)} workers waiting: nobody '
+        'will arrive; answer at least one'
+      )
+    return server

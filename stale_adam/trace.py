@@ -1,4 +1,4 @@
-"""The order of arrivals: all that a run is, beside its problem and numbers."""
+"""The order of arrivals: with it, problem and settings determine a run."""
 
 import collections
 import dataclasses
@@ -25,7 +25,7 @@ class Trace:
     worker: worker of the i-th arrival, int32.
     seconds: when the server got to it, by the pool's clock, float64.
     columns: more of one number a push, by name; see `of`.
-    settings: what was run, as JSON has it: tuples become lists.
+    settings: what was run, in JSON's types: tuples become lists.
 
   Raises:
     ValueError: if lengths or shapes differ, a column holds no numbers, or a
@@ -73,20 +73,20 @@ class Trace:
   ) -> 'Trace':
     """The trace of a run: of the pushes that `serve` yielded, in their order.
 
-    Columns are pulled_version, staleness and staleness_pushes (int32),
+    Columns are pulled_version, staleness, staleness_pushes and used (int32),
     age_seconds and loss (float32), whatever was measured (float32) and, if the
-    pool has seen them, pulled, started, computed and arrived (float64). The
+    pool knows them, pulled, started, computed and arrived (float64). The
     version in force on arrival is pulled_version + staleness.
 
     Args:
-      pushes: as `server.Push`.
-      settings: what was run.
+      pushes: as `worker.Push`. Their settings, policy and seed, are kept.
+      settings: more of what was run.
     """
     pushes = list(pushes)
     column = lambda name, dtype: np.asarray(
       [getattr(push, name) for push in pushes], dtype
     )
-    whole = ('pulled_version', 'staleness', 'staleness_pushes')
+    whole = ('pulled_version', 'staleness', 'staleness_pushes', 'used')
     columns = {name: column(name, np.int32) for name in whole}
     for name in ('age_seconds', 'loss'):
       columns[name] = column(name, np.float32)
@@ -96,7 +96,8 @@ class Trace:
     for name in (pushes and pushes[0].measured) or ():
       columns[name] = np.asarray([p.measured[name] for p in pushes], np.float32)
     worker, seconds = column('worker', np.int32), column('seconds', np.float64)
-    return cls(worker, seconds, columns, settings or {})
+    known = (pushes and pushes[0].settings) or {}
+    return cls(worker, seconds, columns, {**known, **(settings or {})})
 
   def digest(self) -> str:
     """SHA-256 of the order of workers, in hexadecimal.
@@ -150,6 +151,18 @@ class Trace:
         'or name a file that Trace.save wrote'
       ) from error
     return trace
+
+  def check_replay(self, settings: Mapping[str, Any]) -> None:
+    """Checks those settings that the trace has, too; others are no matter.
+
+    Args:
+      settings: of the replay; `serve` and `simulate` give policy and seed.
+
+    Raises:
+      ValueError: listing every setting that differs.
+    """
+    shared = {k: v for k, v in settings.items() if k in self.settings}
+    self.check({**self.settings, **shared})
 
   def check(self, settings: Mapping[str, Any]) -> None:
     """Checks that the trace was recorded under these settings.

@@ -1,21 +1,137 @@
-"""What a worker does: the sum of local gradients at one snapshot."""
+"""What a worker receives, computes and sends: the sum of local gradients."""
 
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
-from stale_adam.problem import Params, Problem
+from stale_adam.problem import Batch, Params, Problem
 
-AXIS = 'devices'  # What `parallel` names its axis, for collectives.
+AXIS = 'devices'  # The name of `per_device`'s axis, for collectives.
+
+# (loss, message, memory) from (params, ids, memory): what a worker runs.
+Compute = Callable[[Params, Sequence[int], Any], tuple[Any, Any, Any]]
+
+
+class Snapshot(NamedTuple):
+  """What a pull returns: parameters, and the version that they belong to."""
+
+  version: int
+  params: Params
+
+
+class Times(NamedTuple):
+  """The timeline of a push, in seconds of the pool's clock.
+
+  Attributes:
+    pulled: the server sent the work.
+    started: the worker has its snapshot and begins to compute.
+    computed: the gradient is ready.
+    arrived: it is at the server, which handles it at the push's `seconds`.
+  """
+
+  pulled: float
+  started: float
+  computed: float
+  arrived: float
+
+
+class Push(NamedTuple):
+  """A worker's contribution, and what is known about it.
+
+  Attributes:
+    worker: who pushed.
+    pulled_version: version of the snapshot that the push was computed at.
+    ids: the L batches that it was computed on.
+    seconds: when the server handled it, by the pool's clock.
+    loss: mean over the L batches, a scalar array.
+    message: what the worker sends, as the parameters: by default the sum of
+      the gradients of its L batches. None if the pool has added it to another
+      push of the same update (an all-reduce), and once the server has used it.
+    memory: the worker's memory after the push; None if it has none, and once
+      the server has stored it.
+    times: the push's timeline; None if the pool does not know it.
+    staleness: version in force on arrival - pulled_version, in updates.
+    staleness_pushes: pushes that the server received since the pull.
+    age_seconds: since the arrival that the pull was the reply to.
+    used: whether the push went into the sum; otherwise it was dropped.
+    measured: what `measure` returned, by name; None if nothing is measured.
+    settings: of the run: policy and seed. Shared by all pushes of a run.
+  """
+
+  worker: int
+  pulled_version: int
+  ids: Sequence[int]
+  seconds: float
+  loss: Any
+  message: Any
+  memory: Any = None
+  times: Times | None = None
+  staleness: int = 0
+  staleness_pushes: int = 0
+  age_seconds: float = 0.0
+  used: bool = True
+  measured: Mapping[str, Any] | None = None
+  settings: Mapping[str, Any] | None = None
+
+
+class Work(NamedTuple):
+  """What the server sends a worker in reply to its push.
+
+  Attributes:
+    compute: `compute(params, ids, memory) -> (loss, message, memory)`.
+    snapshot: where to compute.
+    ids: the L batches to compute on.
+    memory: the worker's memory; None if it has none.
+    version: updates applied when this was sent. It exceeds snapshot.version
+      only under artificial staleness.
+    gradient: the run's gradient. A pool may call `gradient.over` instead of
+      `compute` where `compute` is its plain sum; otherwise None.
+    group: workers at this snapshot whose messages are only ever used as a sum;
+      the pool may return one message for all. 1 if there is no such group.
+    settings: of the run, as in its pushes.
+  """
+
+  compute: Compute
+  snapshot: Snapshot
+  ids: Sequence[int]
+  memory: Any
+  version: int
+  gradient: 'Gradient | None'
+  group: int
+  settings: Mapping[str, Any]
+
+
+class Worker(NamedTuple):
+  """What a worker sends, and what it remembers between two pushes.
+
+  Attributes:
+    init: `init(params) -> memory`, any pytree of arrays, or None.
+    compute: `compute(gradient, params, ids, memory) -> (loss, message,
+      memory)`. `gradient(params, ids) -> (loss, sum of gradients)` takes the L
+      ids or a part of them, in one call or in several; the ids themselves tell
+      nothing. `message` has the structure of the parameters, `loss` is the
+      scalar to report. Arrays are computed in jitted functions or by the
+      gradient: then a run and its compiled simulation round alike.
+  """
+
+  init: Callable[[Params], Any]
+  compute: Callable[..., tuple[Any, Any, Any]]
+
+
+def _sum_locally(gradient, params, ids, memory):
+  return *gradient(params, ids), memory
+
+
+SUM = Worker(init=lambda params: None, compute=_sum_locally)
 
 
 class Gradient:
-  """The function that every worker of a run computes.
+  """The gradient that every worker of a run computes.
 
     loss = (1 / L) sum_l loss_l        gradient = sum_l d loss_l / d params
 
@@ -23,8 +139,8 @@ class Gradient:
   batch is `fold_in(key, id)`, so that the result is a pure function of
   (params, ids), whoever computes it, wherever and whenever.
 
-  Calling it, `gradient(params, ids)`, is thread-safe, and compiled once for
-  each device that `params` is found on. The result shares no memory with any
+  Calling it, `gradient(params, ids)`, is thread-safe, and compiles once for
+  each device that `params` is on. The result shares no memory with any
   argument.
 
   Args:
@@ -40,21 +156,23 @@ class Gradient:
   def __call__(
     self, params: Params, ids: Sequence[int]
   ) -> tuple[jax.Array, Any]:
-    """(mean loss, sum of the gradients), on one device."""
+    """(mean loss, sum of the gradients), on the parameters' device."""
     total = None
-    for number in ids:
-      batch = self.problem.batch(number)
-      total = add(self.problem.loss, total, params, batch, self.key, number)
+    for batch_id in ids:
+      batch = self.problem.batch(batch_id)
+      total = add(self.problem.loss, total, params, batch, self.key, batch_id)
     loss, gradient = total
     return loss / len(ids), gradient
 
   def over(
     self, devices: Sequence[jax.Device], params: Params
-  ) -> Callable[[jax.Array, Sequence[Sequence[int]]], tuple[jax.Array, Any]]:
-    """The same for one worker on each of `devices`, all at one snapshot.
+  ) -> Callable[
+    [jax.Array, Sequence[Sequence[int]]], tuple[jax.Array, jax.Array]
+  ]:
+    """The same for one worker on each of several devices, at one snapshot.
 
-    Parameters and gradients travel as flat vectors: moving a pytree takes a
-    time for every leaf.
+    Parameters and gradients travel as flat vectors: the cost of moving a pytree
+    grows with its leaves.
 
     Args:
       devices: where the workers are.
@@ -62,8 +180,9 @@ class Gradient:
 
     Returns:
       `compute(vector, ids)`, ids of each worker's batches, which returns
-      (losses, one for each worker; the sum of all gradients, flat). That sum is
-      an all-reduce, which adds in an order of its own.
+      (losses, one for each worker; the sum of all gradients, flat). With
+      several devices that sum is an all-reduce, which adds in an order of its
+      own.
     """
     first, another, finish = _programs(
       self.problem.loss, tuple(devices), _Structure(params)
@@ -71,10 +190,10 @@ class Gradient:
 
     def compute(vector, ids):
       total = None
-      for numbers in zip(*ids, strict=True):
-        batches = [self.problem.batch(number) for number in numbers]
+      for batch_ids in zip(*ids, strict=True):
+        batches = [self.problem.batch(batch_id) for batch_id in batch_ids]
         batch = jax.tree.map(lambda *leaves: np.stack(leaves), *batches)
-        more = (vector, batch, self.key, np.array(numbers))
+        more = (vector, batch, self.key, np.array(batch_ids))
         # pmap confuses the axes of its arguments if one of them is None.
         total = first(*more) if total is None else another(total, *more)
       losses, vectors = finish(total)
@@ -84,51 +203,58 @@ class Gradient:
 
 
 class _Structure:
-  """What a program depends on: equal if all shapes and types are."""
+  """What a program depends on: equal if all shapes and types are equal."""
 
   def __init__(self, params: Params):
     leaves, tree = jax.tree.flatten(params)
     self._key = tree, tuple((x.shape, x.dtype) for x in leaves)
     self.unravel = ravel_pytree(params)[1]
 
-  def __eq__(self, other):
-    return self._key == other._key
+  def __eq__(self, other: object) -> bool:
+    return isinstance(other, _Structure) and self._key == other._key
 
-  def __hash__(self):
+  def __hash__(self) -> int:
     return hash(self._key)
 
 
 @functools.lru_cache(maxsize=64)
 def _programs(loss, devices, structure):
-  """On every device: a first batch, another one, and the end of it."""
+  """On every device: a first batch, another one, and the end of the sum."""
   # One device has nothing to reduce, and its sum is exact.
   several = len(devices) > 1
   reduce = lambda x: jax.lax.psum(x, AXIS) if several else x
-  first = lambda vector, batch, key, number: add(
-    loss, None, structure.unravel(vector), batch, key, number
+  first = lambda vector, batch, key, batch_id: add(
+    loss, None, structure.unravel(vector), batch, key, batch_id
   )
-  another = lambda total, vector, batch, key, number: add(
-    loss, total, structure.unravel(vector), batch, key, number
+  another = lambda total, vector, batch, key, batch_id: add(
+    loss, total, structure.unravel(vector), batch, key, batch_id
   )
   finish = lambda total: (total[0], reduce(ravel_pytree(total[1])[0]))
   return (
-    parallel(first, devices, in_axes=(None, 0, None, 0)),
-    parallel(another, devices, in_axes=(0, None, 0, None, 0)),
-    parallel(finish, devices),
+    per_device(first, devices, in_axes=(None, 0, None, 0)),
+    per_device(another, devices, in_axes=(0, None, 0, None, 0)),
+    per_device(finish, devices),
   )
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
-def add(loss_function, total, params, batch, key, number):
+def add(
+  loss_function: Callable[[Params, Batch, jax.Array], jax.Array],
+  total: tuple[jax.Array, Any] | None,
+  params: Params,
+  batch: Batch,
+  key: jax.Array,
+  batch_id: Any,
+) -> tuple[jax.Array, Any]:
   """Adds a batch to (loss, gradient): theirs alone if `total` is None."""
-  key = jax.random.fold_in(key, number)
+  key = jax.random.fold_in(key, batch_id)
   new = jax.value_and_grad(loss_function)(params, batch, key)
   if total is not None:
     new = jax.tree.map(jnp.add, total, new)
   return new
 
 
-def parallel(
+def per_device(
   function: Callable[..., Any],
   devices: Sequence[jax.Device],
   in_axes: Any = 0,

@@ -1,5 +1,6 @@
 """What every test runs on: four CPU devices, strict shapes, a toy problem."""
 
+import contextlib
 import itertools
 import os
 
@@ -21,7 +22,8 @@ import pytest  # noqa: E402
 import toys  # noqa: E402
 
 import stale_adam as sa  # noqa: E402
-from stale_adam.server import Push  # noqa: E402
+from stale_adam.pools import contract  # noqa: E402
+from stale_adam.worker import Push  # noqa: E402
 
 jax.config.update('jax_numpy_rank_promotion', 'raise')
 # A deadline is a wall-clock assertion, and compilation is slow.
@@ -29,7 +31,7 @@ hypothesis.settings.register_profile('no_clock', deadline=None)
 hypothesis.settings.load_profile('no_clock')
 
 
-class Scripted:
+class Scripted(contract.Pool):
   """Workers that arrive in a given order, whatever that order is.
 
   The i-th arrival is that of the `draws[i]`-th (modulo) of the workers that
@@ -50,8 +52,15 @@ class Scripted:
     workers = sorted(self.flights)
     worker = workers[next(self._draws) % len(workers)]
     work = self.flights.pop(worker)
-    loss, gradient = work.compute(work.snapshot.params, work.ids)
-    return Push(worker, work.snapshot.version, work.ids, 0.0, loss, gradient)
+    version, params = work.snapshot
+    found = work.compute(params, work.ids, work.memory)
+    return Push(worker, version, work.ids, 0.0, *found)
+
+  def paused(self):
+    return contextlib.nullcontext()
+
+  def close(self):
+    pass
 
 
 def _served(problem, optimizer, communication, pool, count, seed=0):

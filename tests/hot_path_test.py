@@ -11,7 +11,7 @@ import pytest
 from optax import contrib
 
 import stale_adam as sa
-from stale_adam import server, worker
+from stale_adam import policy, server, worker
 
 SIDE = 1000
 LEAF = 4 * SIDE * SIDE  # Bytes.
@@ -30,20 +30,33 @@ def copies(compiled):
   return re.findall(shape, compiled.as_text())
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-def _other_order(optimizer, optimizer_state, gradient, accumulator, params):
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 4))
+def _other_order(
+  optimizer,
+  per_push,
+  optimizer_state,
+  per_push_state,
+  gradient,
+  accumulator,
+  params,
+  more,
+  staleness,
+):
   """`server._update` with its results the other way round."""
+  del per_push, more, staleness
   if accumulator is not None:
     gradient = jax.tree.map(jnp.add, accumulator, gradient)
   updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
-  return optax.apply_updates(params, updates), optimizer_state
+  return optax.apply_updates(params, updates), optimizer_state, per_push_state
 
 
 def compiled_update(update, accumulator):
   optimizer = sa.adam(sa.inverse_sqrt(1e-3, 10))
   params = large()
   state = server.init(optimizer, params).optimizer_state
-  return update.lower(optimizer, state, params, accumulator, params).compile()
+  staleness = (np.int32(0), np.int32(1))
+  arguments = (state, (), params, accumulator, params, None, staleness)
+  return update.lower(optimizer, None, *arguments).compile()
 
 
 @pytest.mark.parametrize('accumulated', [False, True])
@@ -55,7 +68,7 @@ def test_update_is_in_place(accumulated):
   # Two moments and the new parameters, two leaves each.
   assert memory.alias_size_in_bytes >= 6 * LEAF
   assert not copies(compiled)
-  held = jax.tree.leaves(compiled.args_info[0][-1])
+  held = jax.tree.leaves(compiled.args_info[0][4])
   assert [x.donated for x in held] == [False, False]
 
 
@@ -70,7 +83,8 @@ def test_the_other_order_of_results_would_be_noticed(accumulated):
 
 def test_sums_are_in_place():
   """Of pushes at the server, and of batches at a worker."""
-  compiled = server._accumulate.lower(large(), large()).compile()
+  added = server._add.lower(None, (), large(), large(), None, None)
+  compiled = added.compile()
   total = (jnp.float32(0), large())
   loss = lambda params, batch, key: sum(
     jnp.sum(jnp.square(x)) for x in jax.tree.leaves(params)
@@ -90,16 +104,18 @@ def test_a_push_reuses_the_memory_of_what_is_dead_and_nothing_else():
   address = lambda tree: [
     x.unsafe_buffer_pointer() for x in jax.tree.leaves(tree)
   ]
-  optimizer, numbers = sa.adam(1e-3), sa.Communication(4)
+  optimizer, update = sa.adam(1e-3), policy.Decision(update=True)
   state = server.init(optimizer, large())
   old, gradient = state, large(3.0)
   moments = lambda s: (s.optimizer_state[0].mu, s.optimizer_state[0].nu)
   before = address(moments(state)), address(gradient)
-  state = server.push(optimizer, numbers, state, gradient)
+  push = worker.Push(0, 0, (), 0.0, None, gradient)
+  state = server.apply(state, push, update, optimizer)
   assert (address(moments(state)), address(state.params)) == before
   assert all(x.is_deleted() for x in jax.tree.leaves((moments(old), gradient)))
   jax.tree.map(np.testing.assert_array_equal, old.params, large())
-  assert server.pull(state).params is state.params
+  held = server.pull(state, 0, 1).held[0]
+  assert held.snapshot.params is state.params
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_pure_noise_measures_what_the_docstring_says():
   for _ in range(100):
     g = {'x': draw.normal(size=100_000).astype(np.float32)}
     _, state = update(g, state, params)
-  held = sa.server.State(params, state, None, None, 0, 0)
+  held = sa.server.init(optimizer, params)._replace(optimizer_state=state)
   noise = sa.Measure()(params, params, held, g)['noise/x']
   np.testing.assert_allclose(noise, 18, rtol=0.03)
 

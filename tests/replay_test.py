@@ -1,4 +1,4 @@
-"""A run of real threads, had again: the tiny Transformer, dropout on."""
+"""A run of real threads, replayed: the tiny Transformer, dropout on."""
 
 import itertools
 
@@ -35,8 +35,7 @@ def test_a_threaded_run_of_the_transformer_replays_bit_for_bit(
   with sa.pools.Threads(jax.devices()[:2]) as pool:
     arrivals = sa.serve(problem, optimizer, numbers, pool, seed=3)
     pushes, states = zip(*itertools.islice(arrivals, PUSHES), strict=True)
-  settings = {'communication': vars(numbers), 'seed': 3}
-  sa.Trace.of(pushes, settings).save(tmp_path / 'trace.npz')
+  sa.Trace.of(pushes).save(tmp_path / 'trace.npz')
   trace = sa.Trace.load(tmp_path / 'trace.npz')
   run = sa.simulate(
     problem, optimizer, numbers, trace, 3, devices=jax.devices()[:1]

@@ -23,7 +23,7 @@ from absl import flags
 
 import stale_adam as sa
 from experiments.ledger import execute as experiment
-from stale_adam import server
+from stale_adam import policy, server, worker
 
 PARAMETERS = flags.DEFINE_integer(
   'parameters', 20_000_000, 'Parameters of the model, in twenty matrices.', 1000
@@ -63,18 +63,19 @@ def held_push(parameters: int):
   """One push at a time to a server whose last four snapshots are held."""
   params, count = matrices(parameters)
   optimizer = sa.adam(1e-3)
-  communication = sa.Communication(workers=4)
+  update = policy.Decision(update=True)
   state = server.init(optimizer, params)
-  held = [server.pull(state)] * 4
+  held = [state.published] * 4
 
   def once() -> float:
     nonlocal state
     gradient = jax.block_until_ready(jax.tree.map(jnp.copy, params))
     began = time.perf_counter()
-    state = server.push(optimizer, communication, state, gradient)
+    push = worker.Push(0, 0, (), 0.0, None, gradient)
+    state = server.apply(state, push, update, optimizer)
     jax.block_until_ready((state.params, state.optimizer_state))
     seconds = time.perf_counter() - began
-    held.append(server.pull(state))
+    held.append(state.published)
     held.pop(0)
     return seconds
 

@@ -1,13 +1,12 @@
 """The server as one compiled program, for an order of arrivals that is known.
 
-Who pulls which version, and which push makes an update, follows from the order
-alone: see rows.py. One scan over these rows computes the gradients and hands
-them to `server.push`.
+Who pulls which version, and what each push does, follows from the order alone:
+see decisions.py. One scan over these decisions computes the messages and hands
+them to `server.apply`.
 """
 
-import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,10 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from stale_adam import server, trace, worker
-from stale_adam.compiled import rows as rows_lib
-from stale_adam.policy import Communication
+from stale_adam import policy as policy_lib
+from stale_adam import server, trace
+from stale_adam import worker as worker_lib
+from stale_adam.compiled import decisions
+from stale_adam.policy import Decision, Policy
 from stale_adam.problem import Params, Problem
+from stale_adam.worker import Push, Worker
 
 
 class Simulation(NamedTuple):
@@ -27,33 +29,65 @@ class Simulation(NamedTuple):
   Attributes:
     params: after the last push, as `init` returns them.
     staleness: of the push, in updates, int32.
-    pulled_version: version that the push's gradient was computed at, int32.
+    pulled_version: version that the push was computed at, int32.
     loss: mean over the push's batches.
+    used: whether the push went into a sum, bool.
   """
 
   params: Params
   staleness: Any
   pulled_version: Any
   loss: Any
+  used: Any
+
+
+class _Static(NamedTuple):
+  """What a program is compiled for."""
+
+  loss: Callable[..., Any]
+  optimizer: optax.GradientTransformation
+  per_push: optax.GradientTransformation | None
+  worker: Worker | None
+  reply: Callable[..., Any] | None
+  kept: int  # Versions of the parameters; with a reply, workers.
+  cases: tuple[int, ...]
+  devices: int
+
+
+class _Carry(NamedTuple):
+  """What goes from push to push: a part of the server.
+
+  Attributes:
+    pullable: the versions in a ring; with a reply, what every worker holds.
+    held: (params, optimizer state, per-push state, accumulator).
+    memory: every worker's, stacked; None if they have none.
+  """
+
+  pullable: Any
+  held: tuple[Any, Any, Any, Any]
+  memory: Any
 
 
 def simulate(
   problem: Problem,
   optimizer: optax.GradientTransformation,
-  communication: Communication,
-  order: trace.Trace | Sequence[int],
+  policy: Policy,
+  order: trace.Trace | Sequence[int] | np.ndarray,
   seed: Any = 0,
   devices: Sequence[jax.Device] | None = None,
   counterfactual: bool = False,
+  per_push: optax.GradientTransformation | None = None,
+  worker: Worker | None = None,
+  reply: Callable[[server.Server, int], Params] | None = None,
 ) -> Simulation:
   """Trains as `serve` does when the workers arrive in this order.
 
   One compiled scan; on one CPU device its result is that of `serve`, bit for
-  bit, if the optimizer works element by element, as Adam does. It keeps
-  max(staleness) + 1 versions of the parameters, however many workers there are.
-  It can be vmapped over the learning rate, or whatever else the optimizer
-  closes over, and over the seed; vmap rounds matrix products in another way, so
-  those results agree to a tolerance.
+  bit, if optimizer and methods work element by element, as Adam does. It keeps
+  max(staleness) + 1 versions of the parameters, however many workers there are;
+  with a `reply`, one for each worker. It can be vmapped over the learning rate,
+  or whatever else the optimizer closes over, and over the seed; vmap rounds
+  matrix products in another way, so those results agree to a tolerance.
 
   With several devices, consecutive pushes whose snapshots all exist are
   computed at once, one on each; then every device applies them all, in order.
@@ -66,153 +100,223 @@ def simulate(
   Args:
     problem: what is minimised.
     optimizer: any optax transformation.
-    communication: how.
+    policy: who is used, when to update, who is answered.
     order: the worker of every arrival, 0 to N - 1; or a trace.
     seed: as of `serve`.
     devices: that compute gradients; if None all local accelerators, or one
       device where there are none or while vmap or jit traces us.
-    counterfactual: take a trace's order alone, whatever communication and seed
-      it was recorded with; otherwise one that differs is refused.
+    counterfactual: take a trace's order alone, whatever policy and seed it was
+      recorded with; otherwise one that differs is refused.
+    per_push: as of `serve`.
+    worker: as of `serve`. Its memory, like a reply, takes one device.
+    reply: as of `serve`; it is traced, with params, optimizer_state,
+      per_push_state and version of the server.
 
   Raises:
     ValueError: if a worker arrives that has no work, or the trace was recorded
-      with another communication or seed.
+      with another policy or seed.
   """
-  if isinstance(order, trace.Trace):
-    if order.settings and not counterfactual:
-      numbers = dataclasses.asdict(communication)
-      here = {'communication': numbers, 'seed': seed}
-      if isinstance(seed, jax.core.Tracer):  # It has no value to compare.
-        del here['seed']
-      here = {k: here[k] for k in here.keys() & order.settings.keys()}
-      order.check(order.settings | here)
-  else:  # Which checks it.
-    order = trace.Trace(order, np.zeros(len(order)))
-  order = order.worker
+  order = _checked(order, policy, seed, counterfactual)
   init_key, key = server.keys(seed)
-  state = server.init(optimizer, problem.init(init_key))
-  devices = _devices(devices, problem, optimizer, state, key)
-  rows = rows_lib.dry_run(communication, order, len(devices))
-  if rows.together < len(devices):  # More of them would be idle.
-    devices = devices[: rows.together]
-    rows = rows_lib.dry_run(communication, order, len(devices))
-  several = communication.pushes_per_update > 1
-  carry = (
-    None,
-    state.params,
-    state.optimizer_state,
-    jax.tree.map(jnp.zeros_like, state.params) if several else None,
+  begin = server.init(
+    optimizer,
+    problem.init(init_key),
+    policy.workers,
+    per_push,
+    worker or worker_lib.SUM,
   )
-  static = (problem.loss, optimizer, communication, rows.versions, rows.cases)
-  if len(devices) > 1:
-    run = _spread(tuple(devices), *static)
+  places = _devices(devices, problem, optimizer, per_push, begin, key)
+  if reply is not None or begin.memory:
+    places = places[:1]
+  rows = decisions.record(policy, order, len(places), reply is not None)
+  if rows.at_once < len(places):  # More of them would be idle.
+    places = places[: rows.at_once]
+    rows = decisions.record(policy, order, len(places), reply is not None)
+  static = _Static(
+    problem.loss,
+    optimizer,
+    per_push,
+    worker,
+    reply,
+    rows.versions,
+    rows.cases,
+    len(places),
+  )
+  carry = _begin(static, begin)
+  if len(places) > 1:
+    run = _spread(tuple(places), static)
   else:
-    run = functools.partial(_alone, *static, 1)
-    carry, key = jax.device_put((carry, key), devices[0])
+    run = functools.partial(_alone, static)
+    carry, key = jax.device_put((carry, key), places[0])
   losses = []
   for part, own in rows.parts(problem):
     carry, loss = run(carry, key, part, own)
     losses.append(loss.reshape(-1))
-  loss, params = jnp.concatenate(losses or [jnp.zeros(0)]), carry[1]
-  if len(devices) > 1:  # The results on one of them.
+  loss, params = jnp.concatenate(losses or [jnp.zeros(0)]), carry.held[0]
+  if len(places) > 1:  # The results on one of them.
     params = jax.tree.map(lambda x: x.addressable_data(0), params)
-    loss = jax.device_put(loss, devices[0])
+    loss = jax.device_put(loss, places[0])
   loss = loss[rows.place]
-  # By an array: XLA multiplies by a lone number's reciprocal, which rounds.
-  loss = loss / jnp.full_like(loss, communication.local_accumulation)
-  return Simulation(params, rows.staleness, rows.pulled_version, loss)
+  if worker is None:
+    # By an array: XLA multiplies by the reciprocal of a constant, which rounds.
+    loss = loss / jnp.full_like(loss, policy.local_accumulation)
+  return Simulation(
+    params, rows.staleness, rows.pulled_version, loss, rows.used
+  )
 
 
-def _devices(devices, problem, optimizer, state, key) -> list[Any]:
+def _checked(order, policy, seed, counterfactual) -> np.ndarray:
+  """The worker of every arrival, of an order that may be replayed."""
+  if not isinstance(order, trace.Trace):  # Which checks it.
+    return trace.Trace(order, np.zeros(len(order))).worker
+  if not counterfactual:
+    settings = {'policy': policy_lib.settings(policy), 'seed': seed}
+    if isinstance(seed, jax.core.Tracer):  # It has no value to compare.
+      del settings['seed']
+    order.check_replay(settings)
+  return order.worker
+
+
+def _devices(devices, problem, optimizer, per_push, begin, key) -> list[Any]:
   """Where to compute; [None] is jax's default device."""
   if devices is not None:
     if not len(devices):
       raise ValueError('devices=[]: name one or more, or None for the default')
     return list(devices)
   found = [d for d in jax.local_devices() if d.platform != 'cpu']
-  if len(found) > 1 and not _traced(problem, optimizer, state, key):
+  if len(found) > 1 and not _traced(problem, optimizer, per_push, begin, key):
     return found
   return [None]
 
 
-def _scan(
-  loss, optimizer, communication, kept, cases, devices, carry, key, part, own
-):
-  """Computes and pushes group after group.
+def _begin(static: _Static, begin: server.Server) -> _Carry:
+  """What the first push finds."""
+  stack = lambda *x: jnp.stack(x)
+  pullable = memory = accumulator = None
+  if static.reply is not None:
+    held = [static.reply(begin, w) for w in begin.waiting]
+    pullable = jax.tree.map(stack, *held)
+  if begin.memory:
+    memory = jax.tree.map(stack, *begin.memory.values())
+  sums = [c for c in static.cases if c & decisions.USED]
+  if any(not c & decisions.UPDATED for c in sums):
+    accumulator = jax.tree.map(jnp.zeros_like, begin.params)
+  held = begin.params, begin.optimizer_state, begin.per_push_state, accumulator
+  return _Carry(pullable, held, memory)
+
+
+def _scan(static: _Static, carry: _Carry, key, part, own):
+  """Computes and applies group after group.
 
   Args:
-    loss: the problem's.
-    optimizer: any optax transformation.
-    communication: how.
-    kept: how many versions of the parameters are.
-    cases: those that occur.
-    devices: how many there are.
-    carry: the versions, None at first; the parameters in force, the optimizer's
-      state, and the accumulator.
+    static: what the program is compiled for.
+    carry: `pullable` None at first, if it holds versions.
     key: of all batches.
-    part: of all devices' pushes: pulled, version, case, [groups, devices].
+    part: of all devices' pushes, by name: see decisions.py.
     own: of this device's: ids [groups, L], batches [groups, L, ...].
 
   Returns:
-    (carry, this device's losses, summed over batches, [groups]).
+    (carry, this device's losses, [groups]).
   """
-  branches = [
-    functools.partial(_push, case, optimizer, communication) for case in cases
-  ]
-
-  if carry[0] is None:
-    copies = lambda x: jnp.broadcast_to(x, (kept, *x.shape))
-    carry = (jax.tree.map(copies, carry[1]), *carry[1:])
+  branches = [functools.partial(_push, static, case) for case in static.cases]
+  if carry.pullable is None:
+    copies = lambda x: jnp.broadcast_to(x, (static.kept, *x.shape))
+    carry = carry._replace(pullable=jax.tree.map(copies, carry.held[0]))
 
   def group(carry, row):
-    versions, *held = carry
-    (pulled, version, case), (ids, batches) = row
-    mine = jax.lax.axis_index(worker.AXIS) if devices > 1 else 0
-    params = jax.tree.map(lambda x: x[pulled[mine]], versions)
-    value, gradient = _gradient(loss, params, key, ids, batches)
-    gradients = [gradient]
-    if devices > 1:
-      gathered = jax.lax.all_gather(gradient, worker.AXIS)
-      gradients = [
-        jax.tree.map(lambda x, i=i: x[i], gathered) for i in range(devices)
+    columns, (ids, batches) = row
+    pullable, held, memory = carry
+    mine = 0
+    if static.devices > 1:
+      mine = jax.lax.axis_index(worker_lib.AXIS)
+    where = columns['pulled' if static.reply is None else 'worker']
+    at = lambda i: jax.tree.map(lambda x: x[where[i]], pullable)
+    loss, message, memory = _message(
+      static, at(mine), key, ids, batches, columns, mine, memory
+    )
+    messages = [message]
+    if static.devices > 1:
+      gathered = jax.lax.all_gather(message, worker_lib.AXIS)
+      messages = [
+        jax.tree.map(lambda x, i=i: x[i], gathered)
+        for i in range(static.devices)
       ]
-    for i, gradient in enumerate(gradients):
-      which = jnp.searchsorted(np.array(cases), case[i])
-      held = jax.lax.switch(which, branches, *held, gradient)
-      versions = jax.tree.map(
-        lambda x, new, i=i: x.at[version[i]].set(new), versions, held[0]
-      )
-    return (versions, *held), value
+    for i, message in enumerate(messages):
+      pushed = {name: columns[name][i] for name in _PUSHED}
+      pushed['pulled'] = None if static.per_push is None else at(i)
+      which = jnp.searchsorted(np.array(static.cases), columns['case'][i])
+      held = jax.lax.switch(which, branches, held, message, pushed)
+      if static.reply is None:
+        pullable = _put(pullable, columns['version'][i], held[0])
+    if static.reply is not None:
+      pullable = _answer(static, columns, pullable, held)
+    return _Carry(pullable, held, memory), loss
 
   return jax.lax.scan(group, carry, (part, own))
 
 
 # Programs are kept by what they are made of, as those of the server are.
-_alone = jax.jit(_scan, static_argnums=range(6))
+_alone = jax.jit(_scan, static_argnums=0)
+_PUSHED = ('worker', 'staleness', 'summed', 'summed_staleness')
 
 
 @functools.lru_cache(maxsize=8)
-def _spread(devices: tuple[jax.Device, ...], *static):
+def _spread(devices: tuple[jax.Device, ...], static: _Static):
   """The same on several devices, which split `own` and share all else."""
-  return worker.parallel(
-    functools.partial(_scan, *static, len(devices)),
+  return worker_lib.per_device(
+    functools.partial(_scan, static),
     devices,
     in_axes=(None, None, None, 1),
     out_axes=(None, 1),
   )
 
 
+def _message(static, params, key, ids, batches, columns, mine, memory):
+  """(loss, message, memory) of a push; the loss of a plain sum is summed."""
+  if static.worker is None:
+    return *_gradient(static.loss, params, key, ids, batches), memory
+  live = columns['batches'][mine] > 0
+  sender = columns['worker'][mine]
+
+  def gradient(params, places):
+    some = jax.tree.map(lambda x: x[np.array(places)], (ids, batches))
+    loss, total = _gradient(static.loss, params, key, *some)
+    # Not a constant, else XLA multiplies by its reciprocal, which rounds.
+    count = jnp.where(live, len(places), 1)
+    # A conditional of its own, so that XLA does not fuse the method with it.
+    nothing = lambda found: jax.tree.map(jnp.zeros_like, found)
+    return jax.lax.cond(
+      live, lambda found: found, nothing, (loss / count, total)
+    )
+
+  own = jax.tree.map(lambda x: x[sender], memory)
+  run = lambda own: static.worker.compute(
+    gradient, params, range(len(ids)), own
+  )
+  loss, message, _ = jax.eval_shape(run, own)
+  nothing = lambda own: (
+    *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, message)),
+    own,
+  )
+  loss, message, own = jax.lax.cond(live, run, nothing, own)
+  return loss, message, _put(memory, sender, own)
+
+
+def _put(stacked, slot, new):
+  return jax.tree.map(lambda x, y: x.at[slot].set(y), stacked, new)
+
+
 def _gradient(loss, params, key, ids, batches):
   """Sums of losses and gradients, as `worker.Gradient`, of stacked batches."""
   if len(ids) == 1:
     batch = jax.tree.map(lambda x: x[0], batches)
-    return worker.add(loss, None, params, batch, key, ids[0])
+    return worker_lib.add(loss, None, params, batch, key, ids[0])
 
   def another(total, row):
-    number, batch = row
-    return worker.add(loss, total, params, batch, key, number), None
+    batch_id, batch = row
+    return worker_lib.add(loss, total, params, batch, key, batch_id), None
 
-  # From zero on: a loop of one is none, and its sums would round otherwise.
+  # From zero: one-iteration scans are unrolled and round differently.
   alone = jax.eval_shape(
     another, None, jax.tree.map(lambda x: x[0], (ids, batches))
   )
@@ -220,27 +324,59 @@ def _gradient(loss, params, key, ids, batches):
   return jax.lax.scan(another, zero, (ids, batches))[0]
 
 
-def _push(case, optimizer, communication, params, state, accumulator, gradient):
-  """`server.push`, by where in an update the push is: (params, state, sum)."""
-  if case == rows_lib.IDLE:
-    return params, state, accumulator
-  pushes = {
-    rows_lib.FIRST: 0,
-    rows_lib.MIDDLE: 1,
-    rows_lib.LAST: communication.pushes_per_update - 1,
-  }
-  held = accumulator if pushes[case] else None
-  before = server.State(params, state, held, None, pushes[case], 0)
-  after = server.push(optimizer, communication, before, gradient)
-  if after.accumulator is not None:
-    accumulator = after.accumulator
-  return after.params, after.optimizer_state, accumulator
+def _server(held, **known) -> server.Server:
+  """A server of which only this is known."""
+  params, optimizer_state, per_push_state, accumulator = held
+  known |= {'params': params, 'optimizer_state': optimizer_state}
+  known |= {'per_push_state': per_push_state, 'accumulator': accumulator}
+  return server.Server(**(dict.fromkeys(server.Server._fields) | known))
 
 
-def _traced(problem: Problem, optimizer, state: server.State, key) -> bool:
+def _push(static, case, held, message, pushed):
+  """`server.apply`, as one of the cases that a push may be."""
+  if case == decisions.IDLE:
+    return held
+  known = {'summed': pushed['summed'], 'staleness': pushed['summed_staleness']}
+  before = _server(held, version=0, **known)
+  if not case & decisions.SUMMED:
+    before = before._replace(accumulator=None)
+  use, update = bool(case & decisions.USED), bool(case & decisions.UPDATED)
+  push = Push(pushed['worker'], 0, (), 0.0, None, message)
+  push = push._replace(staleness=pushed['staleness'])
+  after = server.apply(
+    *(before, push, Decision(use, update), static.optimizer),
+    *(static.per_push, pushed['pulled']),
+  )
+  accumulator = held[3] if after.accumulator is None else after.accumulator
+  return (
+    after.params,
+    after.optimizer_state,
+    after.per_push_state,
+    accumulator,
+  )
+
+
+def _answer(static, columns, pullable, held):
+  """Gives the workers that are answered what `reply` returns for them."""
+  now = _server(held, version=columns['version'][0])
+
+  def one(i, pullable):
+    worker = columns['replies'][0, i]
+    params = static.reply(now, worker)
+    return _put(pullable, worker, params)
+
+  return jax.lax.fori_loop(0, columns['answered'][0], one, pullable)
+
+
+def _traced(problem, optimizer, per_push, begin, key) -> bool:
   """Whether vmap or jit traces us: a program of several devices cannot be."""
-  held = state.params, state.optimizer_state
-  loss = jax.make_jaxpr(problem.loss)(held[0], problem.batch(0), key)
-  update = jax.make_jaxpr(optimizer.update)(held[0], held[1], held[0])
-  leaves = [*jax.tree.leaves((held, key)), *loss.consts, *update.consts]
-  return any(isinstance(leaf, jax.core.Tracer) for leaf in leaves)
+  params = begin.params
+  loss = jax.make_jaxpr(problem.loss)(params, problem.batch(0), key)
+  found = [*jax.tree.leaves((begin, key)), *loss.consts]
+  run = lambda: server.apply(
+    begin,
+    Push(0, 0, (), 0.0, None, params),
+    *(Decision(True, True), optimizer, per_push, params),
+  )
+  found += jax.make_jaxpr(lambda: jax.tree.leaves(run().params))().consts
+  return any(isinstance(leaf, jax.core.Tracer) for leaf in found)

@@ -1,6 +1,7 @@
 """Workers on real devices: one host thread for each, and a real clock."""
 
 import contextlib
+import functools
 import queue
 import threading
 import time
@@ -11,7 +12,8 @@ from typing import Any, NamedTuple
 import jax
 from jax.flatten_util import ravel_pytree
 
-from stale_adam.server import Push, Times, Work
+from stale_adam.pools import contract
+from stale_adam.worker import Push, Times, Work
 
 _PATIENCE = 5.0  # Seconds that `close` waits for gradients under way.
 
@@ -21,7 +23,8 @@ class _Job(NamedTuple):
 
   workers: list[int]
   ids: list[Sequence[int]]  # Of each worker.
-  compute: Any  # As `Gradient.over` returns it.
+  memory: Any  # Of the one worker, if it has any.
+  compute: Any  # (losses, flat message, memory) from (vector, ids, memory).
   devices: tuple[jax.Device, ...]
   version: int
   vector: jax.Array  # The snapshot's parameters.
@@ -29,21 +32,21 @@ class _Job(NamedTuple):
   pulled: float
 
 
-class Threads:
-  """A pool whose workers are host threads, and arrive when they are done.
+class Threads(contract.Pool):
+  """A pool whose workers are host threads, in the order in which they finish.
 
   Worker w computes on device w mod D, whose thread takes its work in the order
   it was sent. Synchronous workers that have a device each compute in one
-  program over their devices, which adds up the gradients: an all-reduce. Their
-  last push brings the sum. The clock starts with the first update, when all is
-  compiled.
+  program over their devices, which sums the gradients: an all-reduce. Their
+  last push brings the sum. The clock starts with the first update, when
+  everything is compiled.
 
-  A run's trace replays it: on CPUs bit for bit, but for the all-reduce, which
+  A run's trace replays it, on CPUs bit for bit, except for an all-reduce, which
   adds in an order of its own.
 
   Args:
-    devices: of the workers; by default all local ones. A CPU is one unless JAX
-      is told otherwise before its first use:
+    devices: of the workers; by default all local ones. A CPU counts as one
+      device unless JAX is told otherwise before its first use:
       `jax.config.update('jax_num_cpu_devices', 4)`.
   """
 
@@ -54,7 +57,7 @@ class Threads:
     self._clock = _Stopwatch()
     self._started = False
     self._busy: set[int] = set()
-    self._together: list[tuple[int, Work]] = []  # Sent, to go out as one.
+    self._group: list[tuple[int, Work]] = []  # Sent, to go out as one job.
     self._programs: dict[tuple[jax.Device, ...], Any] = {}
     # Sent before all devices have compiled; None when they have.
     self._first: list[_Job] | None = []
@@ -76,34 +79,25 @@ class Threads:
     self._end = weakref.finalize(self, _end, self._inboxes, threads, closed)
 
   def send(self, worker: int, work: Work) -> None:
-    """Hands a worker its work as soon as the snapshot has been computed.
-
-    Raises:
-      ValueError: if the worker has work already: the pool served another run.
-    """
+    """Gives a worker its work once the snapshot has been computed."""
     if worker in self._busy:
-      raise ValueError(
-        f'worker {worker} is busy with another run: a pool serves one run, '
-        'make a new one'
-      )
+      raise contract.busy(worker)
     self._busy.add(worker)
     if work.version and not self._started:
       self._started = True
       self._clock.start()
-    self._together.append((worker, work))
-    shared = 1 < work.together <= len(self._devices)
-    if shared and len(self._together) < work.together:
+    self._group.append((worker, work))
+    shared = 1 < work.group <= len(self._devices)
+    if shared and len(self._group) < work.group:
       return
-    sent, self._together = self._together, []
+    sent, self._group = self._group, []
     place = worker % len(self._devices)
     devices = self._devices[: len(sent)] if shared else (self._devices[place],)
-    if devices not in self._programs:
-      program = work.compute.over(devices, work.snapshot.params)
-      self._programs[devices] = program
     job = _Job(
       [worker for worker, _ in sent],
       [work.ids for _, work in sent],
-      self._programs[devices],
+      work.memory,
+      self._program(devices, work),
       devices,
       work.snapshot.version,
       self._vector(work.snapshot.params),
@@ -116,9 +110,9 @@ class Threads:
       self._first.append(job)
 
   def receive(self) -> Push:
-    """Waits for the next arrival; raises whatever its worker raised."""
+    """Waits for the next arrival; raises what its worker raised."""
     if not self._end.alive:
-      raise ValueError('the pool is closed: make a new one for another run')
+      raise contract.closed()
     if self._first is not None:
       self._compile()
     push = self._arrival()
@@ -127,9 +121,9 @@ class Threads:
 
   @contextlib.contextmanager
   def paused(self) -> Iterator[None]:
-    """Stops the clock: for evaluation, say, while the server rests.
+    """Stops the clock, for example while parameters are evaluated.
 
-    Workers finish what they have begun and wait; nothing becomes staler, for
+    Workers finish what they have begun and wait. Nothing becomes staler, since
     no update is made.
     """
     running = self._clock.stop()
@@ -143,19 +137,25 @@ class Threads:
     """Ends the threads; work in flight is dropped."""
     self._end()
 
-  def __enter__(self) -> 'Threads':
-    return self
-
-  def __exit__(self, *_) -> None:
-    self.close()
-
-  def _vector(self, params) -> jax.Array:
-    """Parameters as one flat vector, which is quick to move."""
+  def _vector(self, params: Any) -> jax.Array:
+    """Parameters as one flat vector: one array moves faster than many."""
     if self._snapshot[0] is not params:
       if self._unravel is None:
         self._unravel = jax.jit(ravel_pytree(params)[1])
       self._snapshot = params, jax.block_until_ready(_ravel(params))
     return self._snapshot[1]
+
+  def _program(self, devices: tuple[jax.Device, ...], work: Work) -> Any:
+    """What these devices run: the plain sum over a flat vector, or a method."""
+    if devices not in self._programs:
+      if work.gradient is not None:
+        plain = work.gradient.over(devices, work.snapshot.params)
+        program = lambda vector, ids, memory: (*plain(vector, ids), memory)
+      else:
+        self._vector(work.snapshot.params)
+        program = functools.partial(_run_method, work.compute, self._unravel)
+      self._programs[devices] = program
+    return self._programs[devices]
 
   def _inbox(self, job: _Job) -> queue.SimpleQueue:
     return self._inboxes[self._devices.index(job.devices[0])]
@@ -167,9 +167,9 @@ class Threads:
     return arrival
 
   def _compile(self) -> None:
-    """Has every program run once for nothing before the first work goes out.
+    """Runs every program once, unused, before the first work goes out.
 
-    Else the first device to be ready would push alone for a while.
+    Otherwise the first device to be ready would push alone for a while.
     """
     trials = {job.devices: job for job in self._first}
     for job in trials.values():
@@ -196,17 +196,26 @@ def _work(inbox, arrivals, clock, closed) -> None:
     del job, pushes, push  # Nothing is held while we wait.
 
 
+def _run_method(compute, unravel, vector, ids, memory):
+  """A method's worker, on the device that the vector is on."""
+  (device,) = vector.devices()
+  memory = jax.device_put(memory, device)
+  loss, message, memory = compute(unravel(vector), *ids, memory)
+  return loss[None], _ravel(message), memory
+
+
 def _compute(job: _Job, clock: '_Stopwatch') -> list[Push]:
-  """The pushes of a job; the last one brings the gradient of all."""
+  """The pushes of a job; the last one brings the message of all."""
   vector = jax.device_put(job.vector, job.devices[0])
   jax.block_until_ready(vector)
   started = clock.seconds()
   home = next(iter(job.vector.devices()))
-  losses, total = jax.block_until_ready(job.compute(vector, job.ids))
+  found = job.compute(vector, job.ids, job.memory)
+  losses, total, memory = jax.block_until_ready(found)
   computed = clock.seconds()
-  gradient = job.unravel(jax.device_put(total, home))
-  losses = jax.device_put(losses, home)
-  jax.block_until_ready((gradient, losses))
+  message = job.unravel(jax.device_put(total, home))
+  losses, memory = jax.device_put((losses, memory), home)
+  jax.block_until_ready((message, losses, memory))
   times = Times(job.pulled, started, computed, clock.seconds())
   last = len(job.workers) - 1
   return [
@@ -216,7 +225,8 @@ def _compute(job: _Job, clock: '_Stopwatch') -> list[Push]:
       ids,
       times.arrived,
       losses[i],
-      gradient if i == last else None,
+      message if i == last else None,
+      memory,
       times,
     )
     for i, (worker, ids) in enumerate(zip(job.workers, job.ids, strict=True))

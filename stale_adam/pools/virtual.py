@@ -8,12 +8,14 @@ import heapq
 import itertools
 import math
 import os
+from typing import Any
 
 import jax
 
 from stale_adam import clock as clock_lib
 from stale_adam import trace as trace_lib
-from stale_adam.server import Push, Times, Work
+from stale_adam.pools import contract
+from stale_adam.worker import Push, Times, Work
 
 
 @dataclasses.dataclass(order=True)
@@ -21,7 +23,7 @@ class _Flight:
   """A gradient between its pull and its push, ordered by arrival."""
 
   key: float  # Infinite: it never arrives.
-  number: int  # Of equal keys, the first sent comes first.
+  sent: int  # Of equal keys, the first sent comes first.
   seconds: float = dataclasses.field(compare=False)
   worker: int = dataclasses.field(compare=False)
   work: Work = dataclasses.field(compare=False)
@@ -31,30 +33,36 @@ class _Flight:
   )
 
 
-class Virtual:
+class Virtual(contract.Pool):
   """A pool whose order of arrivals a virtual clock decides, or a trace.
 
-  A gradient depends on its snapshot alone, and its arrival is known as soon as
-  it is sent. So the next arrivals are computed on several host threads at once,
-  while results, order and virtual seconds stay the same for any number of them.
+  A push depends on its snapshot alone, and its arrival is known as soon as its
+  work is sent. So the next arrivals are computed on several host threads at
+  once; results, order and virtual seconds are the same for any number of them.
 
   Args:
     order: a clock, which says how long everything takes; equal workers that
       take one second a batch by default. Or a trace, whose workers arrive in
       its order at its seconds; `serve` ends with it.
-    threads: gradients computed at a time; one a processor by default. Use it
-      in a `with` statement, or `close` it, to end them.
+    threads: gradients computed at a time; one a processor by default. Use the
+      pool in a `with` statement, or `close` it, to end them.
+    counterfactual: replay a trace's order whatever policy and seed it was
+      recorded with; otherwise a run that differs is refused.
   """
 
   def __init__(
     self,
     order: clock_lib.Clock | trace_lib.Trace | None = None,
     threads: int | None = None,
+    counterfactual: bool = False,
   ):
     self.seconds = 0.0  # The server's present.
     clock = clock_lib.Clock() if order is None else order
-    replay = isinstance(clock, trace_lib.Trace)
-    self._arrivals = _Recorded(clock) if replay else _Clocked(clock)
+    self._arrivals: _Recorded | _Clocked
+    if isinstance(clock, trace_lib.Trace):
+      self._arrivals = _Recorded(clock, counterfactual)
+    else:
+      self._arrivals = _Clocked(clock)
     self._closed = False
     self._busy: set[int] = set()
     self._flights: list[_Flight] = []  # A heap, and of these those that
@@ -63,32 +71,23 @@ class Virtual:
     self._executor = concurrent.futures.ThreadPoolExecutor(self._threads)
 
   def send(self, worker: int, work: Work) -> None:
-    """Hands a worker its work, at the server's present.
-
-    Raises:
-      ValueError: if the worker has work already: the pool served another run.
-    """
+    """Gives a worker its work, at the server's present."""
     if worker in self._busy:
-      raise ValueError(
-        f'worker {worker} is busy with another run: a pool serves one run, '
-        'make a new one'
-      )
+      raise contract.busy(worker)
     self._busy.add(worker)
     self.seconds, flight = self._arrivals.flight(self.seconds, worker, work)
     heapq.heappush(self._flights, flight)
     heapq.heappush(self._waiting, flight)
 
   def receive(self) -> Push | None:
-    """Waits for the next arrival; raises whatever its worker raised.
-
-    Returns:
-      The push, or None at the end of a trace.
+    """Waits for the next arrival; None at the end of a trace.
 
     Raises:
-      ValueError: if the worker that the trace names has no work.
+      ValueError: if the worker that the trace names has no work, or the pool is
+        closed.
     """
     if self._closed:
-      raise ValueError('the pool is closed: make a new one for another run')
+      raise contract.closed()
     if self._arrivals.ended(self._flights):
       return None
     # The next to arrive must be computed, and some after it may be.
@@ -101,7 +100,8 @@ class Virtual:
       flight.result = self._executor.submit(_compute, flight.work)
     flight = heapq.heappop(self._flights)
     self._busy.discard(flight.worker)
-    loss, gradient = flight.result.result()
+    assert flight.result is not None  # It was due.
+    loss, message, memory = flight.result.result()
     self.seconds = max(self.seconds, flight.seconds)
     work = flight.work
     return Push(
@@ -110,12 +110,13 @@ class Virtual:
       work.ids,
       self.seconds,
       loss,
-      gradient,
+      message,
+      memory,
       flight.times,
     )
 
-  def paused(self) -> contextlib.AbstractContextManager:
-    """Virtual seconds pass for workers and server alone, whatever we do."""
+  def paused(self) -> contextlib.AbstractContextManager[None]:
+    """Does nothing: the virtual clock only advances with arrivals."""
     return contextlib.nullcontext()
 
   def close(self) -> None:
@@ -123,51 +124,52 @@ class Virtual:
     self._closed = True
     self._executor.shutdown(wait=True, cancel_futures=True)
 
-  def __enter__(self) -> 'Virtual':
-    return self
-
-  def __exit__(self, *_) -> None:
-    self.close()
-
 
 class _Clocked:
-  """Arrivals as a clock has them, for ever."""
+  """Arrivals as a clock decides them, without an end."""
 
   def __init__(self, clock: clock_lib.Clock):
     self._clock = clock
     self._version = 0
-    self._numbers = itertools.count()
+    self._sent = itertools.count()
 
-  def flight(self, now: float, worker: int, work: Work):
+  def flight(
+    self, now: float, worker: int, work: Work
+  ) -> tuple[float, _Flight]:
     """The time after any update since the last reply, and the work's flight."""
     clock = self._clock
     # The server was busy with the updates since the last reply.
     now += (work.version - self._version) * clock.update_seconds
     self._version = work.version
-    compute = sum(clock.compute(worker, number) for number in work.ids)
+    compute = sum(clock.compute(worker, batch_id) for batch_id in work.ids)
     started = now + clock.pull_seconds
     computed = started + compute
     arrived = now + (clock.pull_seconds + compute + clock.push_seconds)
     times = Times(now, started, computed, arrived)
-    number = next(self._numbers)
-    return now, _Flight(arrived, number, arrived, worker, work, times)
+    sent = next(self._sent)
+    return now, _Flight(arrived, sent, arrived, worker, work, times)
 
   def ended(self, flights: list[_Flight]) -> bool:
     return False
 
 
 class _Recorded:
-  """Arrivals as a trace has them, until it ends."""
+  """Arrivals as a trace recorded them, until it ends."""
 
-  def __init__(self, trace: trace_lib.Trace):
-    self._trace = trace
+  def __init__(self, trace: trace_lib.Trace, counterfactual: bool):
+    self._trace, self._unchecked = trace, not counterfactual
     self._next = 0  # Arrival.
     self._places = collections.defaultdict(collections.deque)
     for place, worker in enumerate(trace.worker.tolist()):
       self._places[worker].append(place)
 
-  def flight(self, now: float, worker: int, work: Work):
-    """The time as it is, and the work's flight: never here if not recorded."""
+  def flight(
+    self, now: float, worker: int, work: Work
+  ) -> tuple[float, _Flight]:
+    """The time as it is, and the work's flight: endless if not recorded."""
+    if self._unchecked:
+      self._trace.check_replay(work.settings)
+      self._unchecked = False
     if not self._places[worker]:
       return now, _Flight(math.inf, worker, math.inf, worker, work, None)
     place = self._places[worker].popleft()
@@ -185,5 +187,6 @@ class _Recorded:
     return False
 
 
-def _compute(work: Work):
-  return jax.block_until_ready(work.compute(work.snapshot.params, work.ids))
+def _compute(work: Work) -> tuple[Any, Any, Any]:
+  params = work.snapshot.params
+  return jax.block_until_ready(work.compute(params, work.ids, work.memory))

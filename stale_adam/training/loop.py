@@ -177,13 +177,13 @@ class _Run:
     if self._validated < len(self.pushes):
       yield from self._point(state, began)
 
-  def _point(self, state: server.State, began: float) -> Iterator:
+  def _point(self, state: server.Server, began: float) -> Iterator:
     jax.block_until_ready(state.params)
     self.seconds += time.monotonic() - began
     with self.pool.paused():
       yield self._validate(state), state.params
 
-  def _validate(self, state: server.State) -> dict:
+  def _validate(self, state: server.Server) -> dict:
     new = jax.device_get(self.pushes[self._validated :])
     self.pushes[self._validated :] = new  # No longer on the device.
     self._validated = len(self.pushes)
@@ -193,7 +193,7 @@ class _Run:
     }
     point = {
       'updates': state.version,
-      'pushes': state.pushes,
+      'pushes': len(self.pushes),
       'target_words': self.words,
       'epochs': self.words / self.task.words_per_epoch,
       'virtual_seconds': new[-1].seconds,

@@ -1,6 +1,5 @@
 """The compiled simulation: the server's numbers, and NumPy's, in any order."""
 
-import dataclasses
 import importlib
 import itertools
 import types
@@ -17,7 +16,8 @@ from hypothesis import given
 from optax import contrib
 
 import stale_adam as sa
-from stale_adam.compiled import rows
+from stale_adam import policy, server
+from stale_adam.compiled import decisions
 
 # `sa.simulate` is the function.
 module = importlib.import_module('stale_adam.compiled.simulate')
@@ -226,16 +226,16 @@ def test_keeps_no_more_versions_than_the_largest_staleness_asks_for(
 ):
   """Round-robin: N - 1 with G = 1, 1 with G = N, 0, and U - 1; and now."""
   order = np.arange(640) % numbers.workers
-  found = rows.dry_run(numbers, order, 1)
+  found = decisions.record(numbers, order)
   assert found.versions == versions
   loss = lambda params, batch, key: jnp.vdot(params, batch)
-  carry = (None, jnp.zeros(1000), optax.EmptyState(), None)
-  if numbers.pushes_per_update > 1:
-    carry = (*carry[:3], jnp.zeros(1000))
   problem = sa.Problem(None, loss, lambda number: np.zeros(1000, np.float32))
   (part, own), *_ = found.parts(problem)
-  static = (loss, optax.identity(), numbers, found.versions, found.cases, 1)
-  program = module._alone.lower(*static, carry, jax.random.key(0), part, own)
+  begin = server.init(optax.identity(), jnp.zeros(1000), numbers.workers)
+  static = (loss, optax.identity(), None, None, None)
+  static = module._Static(*static, found.versions, found.cases, 1)
+  carry = module._begin(static, begin)
+  program = module._alone.lower(static, carry, jax.random.key(0), part, own)
   memory = program.compile().memory_analysis()
   used = memory.temp_size_in_bytes + memory.output_size_in_bytes
   assert used < 4000 * (2 * versions + 8)
@@ -290,7 +290,7 @@ def test_parts_are_one_run(toy, monkeypatch):
   numbers = sa.Communication(4, 2, 2)
   order = random_order(numbers, 50)
   whole = sa.simulate(toy, ADAM, numbers, order, devices=ONE)
-  monkeypatch.setattr(rows, '_BYTES', 8000)
+  monkeypatch.setattr(decisions, '_BYTES', 8000)
   equal(sa.simulate(toy, ADAM, numbers, order, devices=ONE), whole)
 
 
@@ -334,7 +334,7 @@ def test_a_trace_is_replayed_under_its_own_settings_only(toy):
   numbers = sa.Communication(4)
   order = random_order(numbers, 30)
   settings = {
-    'communication': dataclasses.asdict(numbers),
+    'policy': policy.settings(numbers),
     'seed': 0,
     'more': 1,
   }

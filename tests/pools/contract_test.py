@@ -65,7 +65,7 @@ def test_no_gradient_is_lost_or_used_twice(runs, pool, case):
   assert len(ids) == len(set(ids)) == COUNT * local
   # At most those in flight are missing.
   assert ids[-1] < (COUNT + workers) * local
-  assert all(p.gradient is None for p in pushes)
+  assert all(p.message is None for p in pushes)
 
 
 @contract

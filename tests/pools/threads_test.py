@@ -18,7 +18,7 @@ import pytest
 import reference
 
 import stale_adam as sa
-from stale_adam import server, worker
+from stale_adam import policy, server, worker
 
 SGD = optax.sgd(0.1)  # One for all tests: it is a key of jit's cache.
 
@@ -99,10 +99,10 @@ def test_the_all_reduce_is_the_servers_sum(toy, workers, local):
   vector, unravel = jax.flatten_util.ravel_pytree(params)
   losses, total = compute.over(jax.devices()[:workers], params)(vector, ids)
   state = server.init(SGD, params)
-  numbers = sa.Communication(workers, local, synchronous=True)
   expected = [compute(params, numbers) for numbers in ids]
   for _, gradient in expected[:-1]:
-    state = server.push(SGD, numbers, state, gradient)
+    push = worker.Push(0, 0, (), 0.0, None, gradient)
+    state = server.apply(state, push, policy.Decision(), SGD)
   summed = jax.tree.map(jnp.add, state.accumulator, expected[-1][1])
   assert reference.distance(unravel(total), summed) < 1e-6
   np.testing.assert_array_equal(losses, [loss for loss, _ in expected])
@@ -111,7 +111,7 @@ def test_the_all_reduce_is_the_servers_sum(toy, workers, local):
 def test_synchronous_workers_send_one_gradient(toy, monkeypatch):
   """The last push brings the sum: the server adds up nothing."""
   sums = []
-  monkeypatch.setattr(server, '_accumulate', lambda *a: sums.append(a))
+  monkeypatch.setattr(server, '_add', lambda *a: sums.append(a))
   numbers = sa.Communication(4, synchronous=True)
   with sa.pools.Threads() as pool:
     arrivals = sa.serve(toy, SGD, numbers, pool)

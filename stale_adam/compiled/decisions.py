@@ -1,0 +1,215 @@
+"""What an order of arrivals leads to, recorded by running the server dry.
+
+Who pulls which version and what each push does needs no parameters: `serve`
+runs on empty pytrees, and every push leaves its numbers.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import optax
+
+from stale_adam import server, trace
+from stale_adam.policy import Policy
+from stale_adam.pools import contract
+from stale_adam.problem import Problem
+from stale_adam.worker import Push, Work
+
+_NOTHING = Problem(lambda key: {}, lambda params, batch, key: 0.0, lambda i: i)
+_IDENTITY = optax.identity()  # One for all: it is a key of jit's cache.
+_BYTES = 1 << 28  # Of batches handed to the compiled program at a time.
+
+# What a push does, as a sum: it is used; the accumulator has pushes already;
+# the optimizer runs. A push that is dropped, or none, is IDLE.
+IDLE, USED, SUMMED, UPDATED = 0, 1, 2, 4
+
+
+class _Order(contract.Pool):
+  """A pool whose workers arrive in a given order, and compute nothing."""
+
+  def __init__(self, order: np.ndarray):
+    self._order = enumerate(order.tolist())
+    self._work: dict[int, Work] = {}
+    self.sent: list[int] = []  # Workers that were answered, in order.
+
+  def send(self, worker: int, work: Work) -> None:
+    self._work[worker] = work
+    self.sent.append(worker)
+
+  def receive(self) -> Push | None:
+    place, worker = next(self._order, (None, None))
+    if place is None or worker is None:
+      return None
+    if worker not in self._work:
+      raise trace.infeasible(place, worker, sorted(self._work))
+    work, self.sent = self._work.pop(worker), []
+    return Push(worker, work.snapshot.version, work.ids, 0.0, None, {})
+
+  def close(self) -> None:
+    pass
+
+
+class Decisions(NamedTuple):
+  """What the compiled program is told, by push or by place.
+
+  A place is (group, device): a group's pushes are computed at once, each on a
+  device. A place to which no push fell is idle.
+  """
+
+  staleness: np.ndarray  # [pushes]
+  pulled_version: np.ndarray  # [pushes]
+  used: np.ndarray  # [pushes]
+  place: np.ndarray  # [pushes], counted through all groups.
+  columns: Mapping[str, np.ndarray]  # [groups, devices, ...], by name.
+
+  @property
+  def versions(self) -> int:
+    """How many are kept: the oldest that is still pulled, and all since."""
+    return int(self.staleness.max(initial=0)) + 1
+
+  @property
+  def at_once(self) -> int:
+    """The most pushes that are computed at once."""
+    return int((self.columns['batches'] > 0).sum(1).max(initial=1))
+
+  @property
+  def cases(self) -> tuple[int, ...]:
+    """Those that occur; the program has code for no other.
+
+    IDLE is always one. Then each push is a branch of a conditional, which XLA
+    does not fuse with the gradient: it would round in another way than `serve`.
+    """
+    return tuple(np.unique([IDLE, *self.columns['case'].ravel()]).tolist())
+
+  def padded(self, length: int) -> 'Decisions':
+    """With idle groups up to a multiple of `length`, for one compilation."""
+    more = -len(self.columns['case']) % length
+
+    def pad(name, x):
+      mode = 'edge' if name == 'version' else 'constant'
+      return np.pad(x, [(0, more), *[(0, 0)] * (x.ndim - 1)], mode)  # type: ignore[call-overload]
+
+    columns = {name: pad(name, x) for name, x in self.columns.items()}
+    return self._replace(columns=columns)
+
+  def parts(self, problem: Problem) -> Iterator[tuple[Any, Any]]:
+    """(columns, batches) of every call of the compiled program.
+
+    Versions are slots of a ring. Batches are stacked by place.
+    """
+    with jax.ensure_compile_time_eval():
+      leaves = jax.tree.leaves(problem.batch(0))
+    size = sum(np.asarray(x).nbytes for x in leaves)
+    groups = len(self.columns['case'])
+    length = max(1, _BYTES // (size * self.columns['ids'][:1].size or 1))
+    whole = self.padded(length) if length < groups else self
+    for start in range(0, len(whole.columns['case']), length):
+      part = {k: x[start : start + length] for k, x in whole.columns.items()}
+      ids = part.pop('ids')
+      if ids.shape[1] == 1:  # One device has no axis of its own.
+        ids = ids[:, 0]
+      with jax.ensure_compile_time_eval():
+        batches = [problem.batch(batch_id) for batch_id in ids.ravel().tolist()]
+      stack = lambda *x, ids=ids: np.stack(x).reshape(
+        ids.shape + np.shape(x[0])
+      )
+      for name in ('pulled', 'version'):
+        part[name] %= self.versions
+      yield part, (ids, jax.tree.map(stack, *batches))
+
+
+def record(
+  policy: Policy, order: np.ndarray, devices: int = 1, replies: bool = False
+) -> Decisions:
+  """Runs `serve` on empty pytrees and keeps every decision.
+
+  Args:
+    policy: who is used, when to update, who is answered.
+    order: the worker of every arrival.
+    devices: that compute gradients: the most pushes of a group.
+    replies: also keep who is answered: N numbers a push.
+
+  Raises:
+    ValueError: if a worker arrives that has no work.
+  """
+  pool = _Order(order)
+  arrivals = server.serve(_NOTHING, _IDENTITY, policy, pool)
+  names = [*_COLUMNS, *(_REPLIES if replies else ())]
+  found: dict[str, list[Any]] = {name: [] for name in names}
+  places, used = [], []
+  group, filled, newest, before = -1, devices, 0, None
+  with jax.ensure_compile_time_eval():  # Even while jit traces us.
+    for push, after in arrivals:
+      if filled == devices or push.pulled_version > newest:
+        group, filled = group + 1, 0
+        newest = push.pulled_version + push.staleness
+      places.append(group * devices + filled)
+      filled += 1
+      used.append(push.used)
+      row = _row(push, before, after)
+      if replies:
+        answers = [*pool.sent, *[0] * (policy.workers - len(pool.sent))]
+        row |= {'answered': len(pool.sent), 'replies': answers}
+      for name, value in row.items():
+        found[name].append(value)
+      before = after
+  count, shape = len(places), {'ids': (policy.local_accumulation,)}
+  shape['replies'] = (policy.workers,)
+
+  def placed(name):
+    size = shape.get(name, ())
+    laid = np.zeros(((group + 1) * devices, *size), np.int32)
+    laid[places] = np.reshape(np.array(found[name], np.int32), (count, *size))
+    return laid.reshape(group + 1, devices, *size)
+
+  columns = {name: placed(name) for name in names}
+  # An idle place leaves the version that it finds.
+  version = np.maximum.accumulate(columns['version'].ravel())
+  columns['version'] = version.reshape(-1, devices)
+  return Decisions(
+    staleness=np.array(found['staleness'], np.int32),
+    pulled_version=np.array(found['pulled'], np.int32),
+    used=np.array(used, bool),
+    place=np.array(places, np.int32),
+    columns=columns,
+  )
+
+
+_COLUMNS = (
+  'worker',
+  'pulled',  # Version.
+  'staleness',
+  'case',
+  'summed',  # Pushes in the sum before this one, and their staleness.
+  'summed_staleness',
+  'version',  # In force after the push.
+  'batches',  # L; 0 where no push is.
+  'ids',  # [L]
+)
+_REPLIES = (
+  'answered',  # How many workers are, after the push.
+  'replies',  # [N], these workers.
+)
+
+
+def _row(
+  push: Push, before: server.Server | None, after: server.Server
+) -> dict[str, Any]:
+  """The numbers of a push, between the server before it and after it."""
+  summed = before.summed if before is not None else 0
+  version = before.version if before is not None else 0
+  updated = after.version > version
+  case = USED * push.used + UPDATED * updated + SUMMED * (summed > 0)
+  return {
+    'worker': push.worker,
+    'pulled': push.pulled_version,
+    'staleness': push.staleness,
+    'case': case if push.used or updated else IDLE,
+    'summed': summed,
+    'summed_staleness': before.staleness if before is not None else 0,
+    'version': after.version,
+    'batches': len(push.ids),
+    'ids': push.ids,
+  }

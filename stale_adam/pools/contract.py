@@ -1,0 +1,79 @@
+"""What the server needs of a pool: four verbs."""
+
+import contextlib
+import types
+from typing import Protocol, Self
+
+from stale_adam.worker import Push, Work
+
+VERBS = ('send', 'receive', 'paused', 'close')
+
+
+class Pool(Protocol):
+  """Where workers run, and who arrives next.
+
+  A pool serves one run. It knows nothing of staleness, sums and updates.
+  """
+
+  def send(self, worker: int, work: Work) -> None:
+    """Gives a worker its work; returns at once.
+
+    Raises:
+      ValueError: if the worker has work already, or the pool replays a trace
+        that was recorded with other settings than `work.settings`.
+    """
+
+  def receive(self) -> Push | None:
+    """Waits for the next arrival, or raises what its worker raised.
+
+    Returns:
+      The push, with worker, pulled_version, ids, seconds, loss, message, memory
+      and, where they are known, times. None if nobody will arrive any more.
+
+    Raises:
+      ValueError: if the pool is closed.
+    """
+
+  def paused(self) -> contextlib.AbstractContextManager[None]:
+    """Stops the pool's clock, for example while parameters are evaluated."""
+
+  def close(self) -> None:
+    """Ends the workers; work in flight is dropped. Idempotent."""
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(
+    self,
+    kind: type[BaseException] | None,
+    error: BaseException | None,
+    traceback: types.TracebackType | None,
+  ) -> None:
+    self.close()
+
+
+def check(pool: object) -> None:
+  """Refuses what is not a pool.
+
+  Raises:
+    TypeError: naming the verbs that are missing.
+  """
+  missing = [v for v in VERBS if not callable(getattr(pool, v, None))]
+  if missing:
+    raise TypeError(
+      f'pool={pool!r} lacks {", ".join(missing)}: a pool has '
+      f'{", ".join(VERBS)}; see stale_adam.pools.contract.Pool'
+    )
+
+
+def busy(worker: int) -> ValueError:
+  """The error of a pool that is sent a second run's work."""
+  return ValueError(
+    f'worker {worker} is busy with another run: a pool serves one run, make a '
+    'new one'
+  )
+
+
+def closed() -> ValueError:
+  """The error of a pool that is used after `close`."""
+  return ValueError('the pool is closed: make a new one for another run')

@@ -23,13 +23,14 @@ LEVELS = {
   'trace': 1,
   'worker': 1,
   'nmt': 1,
-  'server': 2,
+  'pools/contract': 2,
   'timeline': 2,
-  'measure': 3,
-  'methods': 3,
-  'pools': 3,
-  'compiled': 3,
-  'training': 4,
+  'server': 3,
+  'measure': 4,
+  'methods': 4,
+  'pools': 4,
+  'compiled': 4,
+  'training': 5,
 }
 ONLY = {'nmt': {'nmt', 'problem', 'files'}}
 
@@ -40,6 +41,13 @@ WORD = re.compile(rf'(?<![a-z]){BANNED}(s|ped|ping)?(?![a-z])', re.IGNORECASE)
 # compare, and the method of torch.optim, in the one file that trains with it.
 LIBRARY = {f'gradient_{BANNED}', f'mini_{BANNED}'}
 TORCH = 'experiments/benchmarks/peer_torch.py'
+
+
+def unit(name):
+  """What the file `name` belongs to: 'pools/virtual' to 'pools'."""
+  parts = name.split('/')
+  both = '/'.join(parts[:2])
+  return both if both in LEVELS else parts[0]
 
 
 def modules(source, folder):
@@ -59,19 +67,19 @@ def modules(source, folder):
       if first in ('experiments', 'tests'):
         yield first
       elif first == 'stale_adam':
-        yield rest[0] if rest else 'the package itself'
+        yield unit('/'.join(rest)) if rest else 'the package itself'
 
 
 def faults(name, source):
   """Why the file `name` ('train', 'nmt/beam') may not import what it does."""
-  unit = name.split('/')[0]
-  if unit not in LEVELS:
+  own = unit(name)
+  if own not in LEVELS:
     return [f'{name} has no level: give it one here']
   found = []
   for other in modules(source, name):
-    package = other == unit and '/' in name
-    lower = LEVELS.get(other, 99) < LEVELS[unit]
-    if not (package or lower) or other not in ONLY.get(unit, {other}):
+    package = other == own and '/' in name
+    lower = LEVELS.get(other, 99) < LEVELS[own]
+    if not (package or lower) or other not in ONLY.get(own, {other}):
       found.append(f'{name} imports {other}')
   return found
 

@@ -3,7 +3,6 @@
 import collections
 import json
 import math
-import types
 
 import hypothesis.strategies as st
 import jax.numpy as jnp
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 
 import stale_adam as sa
 from stale_adam import timeline, trace
+from stale_adam.worker import Push
 
 KEYS = {
   'M': {'args'},
@@ -132,13 +132,13 @@ def read(events):
 
 def push(worker, version, staleness, pushes, seconds, times, loss=1.0):
   """A stand-in for what `serve` yields; seconds are halves and quarters."""
-  return types.SimpleNamespace(
+  return Push(
     worker=worker,
     pulled_version=version,
     ids=[0],
     seconds=seconds,
     loss=jnp.float32(loss),
-    gradient=None,
+    message=None,
     staleness=staleness,
     staleness_pushes=pushes,
     age_seconds=0.0,

@@ -4,7 +4,6 @@ import hashlib
 import json
 import math
 import os
-import types
 
 import hypothesis
 import hypothesis.strategies as st
@@ -16,6 +15,7 @@ from hypothesis import given
 
 import stale_adam as sa
 from stale_adam import trace
+from stale_adam.worker import Push
 
 ORDER = st.lists(st.integers(0, 2**31 - 1), max_size=20)
 SETTINGS = {
@@ -34,13 +34,13 @@ def push(
   worker, version, staleness, pushes, seconds, times=None, measured=None
 ):
   """A stand-in for what `serve` yields."""
-  return types.SimpleNamespace(
+  return Push(
     worker=worker,
     pulled_version=version,
     ids=[0],
     seconds=seconds,
     loss=jnp.float32(seconds / 2),
-    gradient=None,
+    message=None,
     staleness=staleness,
     staleness_pushes=pushes,
     age_seconds=seconds / 4,
@@ -137,6 +137,7 @@ def test_columns_of_pushes():
     'pulled_version': ('int32', [0, 0, 1, 2]),
     'staleness': ('int32', [0, 1, 1, 1]),
     'staleness_pushes': ('int32', [0, 1, 1, 1]),
+    'used': ('int32', [1, 1, 1, 1]),
     'age_seconds': ('float32', [0.375, 0.5, 0.875, 1.0]),
     'loss': ('float32', [0.75, 1.0, 1.75, 2.0]),
     'pulled': ('float64', [0, 0, 2, 2.5]),

@@ -1,5 +1,6 @@
 """Training with stale gradients: what it does, and what repairs it."""
 
+from stale_adam import methods as methods
 from stale_adam import pools as pools
 from stale_adam.clock import Clock as Clock
 from stale_adam.compiled.simulate import simulate as simulate

@@ -155,3 +155,104 @@ def staggered(updates, pull_every, phases):
         pulled[worker] = version
     ages.append([version - v for v in pulled])
   return ages
+
+
+class Sgd:
+  """x <- x - rate g; `scale(tau)` multiplies the rate by the mean staleness."""
+
+  def __init__(self, rate, scale=lambda tau: 1.0):
+    self.rate, self.scale = rate, scale
+
+  def update(self, params, gradient, staleness=0.0):
+    rate = self.rate * self.scale(staleness)
+    return {k: params[k] - rate * g for k, g in gradient.items()}
+
+
+class Scaled(Adam):
+  """Adam whose rate is multiplied by `scale(tau)`, tau the mean staleness."""
+
+  def __init__(self, rate, scale):
+    super().__init__(rate)
+    self.scale = scale
+
+  def update(self, params, gradient, staleness=0.0):
+    new = super().update(params, gradient)
+    scale = self.scale(staleness)
+    return {k: x + scale * (new[k] - x) for k, x in params.items()}
+
+
+class Asked(NamedTuple):
+  """What a policy is asked: as in a push's arrival."""
+
+  worker: int
+  staleness: int
+  summed: int
+  version: int
+  waiting: list
+
+
+def train(
+  optimizer,
+  arrivals,
+  workers,
+  decide,
+  local=1,
+  per_push=None,
+  worker=None,
+  reply=None,
+):
+  """The server with methods, for a given order of arrivals.
+
+  Args:
+    optimizer: `update(params, gradient, staleness) -> params`.
+    arrivals: worker ids.
+    workers: N.
+    decide: `decide(asked) -> (use, update, answered)`.
+    local: L.
+    per_push: `per_push(gradient, params, pulled, staleness) -> gradient`.
+    worker: `worker(gradient, memory) -> (message, memory)`, memory {} at first.
+    reply: `reply(params, optimizer) -> params`.
+
+  Returns:
+    (params by version, staleness of each push, whether each was used).
+  """
+  reply = reply or (lambda params, optimizer: params)
+  numbers, held, waiting = itertools.count(), {}, []
+  versions = [{k: x.astype(np.float64) for k, x in initial().items()}]
+  memory = {w: {} for w in range(workers)}
+  summed, ages, staleness, used = {}, [], [], []
+
+  def pull(who):
+    ids = list(itertools.islice(numbers, local))
+    params = reply(versions[-1], optimizer)
+    held[who] = len(versions) - 1, params, ids
+
+  for who in range(workers):
+    pull(who)
+  for who in arrivals:
+    version, pulled, ids = held.pop(who)
+    waiting = sorted([*waiting, who])
+    age = len(versions) - 1 - version
+    message = {}
+    for i in ids:
+      for k, g in loss_and_gradient(pulled, i)[1].items():
+        message[k] = message.get(k, 0.0) + g
+    if worker:
+      message, memory[who] = worker(message, memory[who])
+    asked = Asked(who, age, len(ages), len(versions) - 1, waiting)
+    use, update, answered = decide(asked)
+    if use:
+      if per_push:
+        message = per_push(message, versions[-1], pulled, age)
+      summed = {k: g + summed.get(k, 0.0) for k, g in message.items()}
+      ages.append(age)
+    if update:
+      extra = () if type(optimizer) is Adam else (np.mean(ages),)
+      versions.append(optimizer.update(versions[-1], summed, *extra))
+      summed, ages = {}, []
+    for ready in answered:
+      waiting.remove(ready)
+      pull(ready)
+    staleness.append(age)
+    used.append(use)
+  return versions, staleness, used

@@ -123,7 +123,7 @@ def train(
     mininterval=0.5,
   )
   arrivals = server.serve(
-    task.problem, optimizer, communication, pool, seed, measure
+    task.problem, optimizer, communication, pool, seed, measure=measure
   )
   writer = tensorboardX.SummaryWriter(str(out))
   run = _Run(task, budget, total, bar, pool)

@@ -1,0 +1,64 @@
+"""Workers that send less than their gradient, and remember the rest."""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from stale_adam.problem import Params
+from stale_adam.worker import Gradient, Worker
+
+
+def drop_gradients(rate: float = 0.99) -> Worker:
+  """Sends only the largest elements; the rest waits for the next push.
+
+    u = g + r;   sent = u where abs(u) >= threshold, else 0;   r <- u - sent
+
+  The threshold is the smallest absolute value among the largest (1 - rate)
+  share of all elements, at least one. Elements equal to it are all sent.
+  Everything that is pushed is sent once, sooner or later, exactly.
+
+  Args:
+    rate: R, the share that is dropped, 0.99 in the source; 0 sends everything.
+
+  Returns:
+    A worker whose memory is its residual r, as the parameters; for `worker` of
+    `serve` and `simulate`.
+
+  Raises:
+    ValueError: if the rate is not in [0, 1).
+
+  Source: Aji and Heafield (2017), "Sparse Communication for Distributed
+    Gradient Descent". Their threshold is estimated from a sample; ours is
+    exact, and one for all matrices.
+  """
+  if not 0 <= rate < 1:
+    raise ValueError(f'rate={rate}: drop a share in [0, 1)')
+
+  def init(params: Params) -> Any:
+    return jax.tree.map(jnp.zeros_like, params)
+
+  def compute(
+    gradient: Gradient, params: Params, ids: Sequence[int], residual: Any
+  ) -> tuple[Any, Any, Any]:
+    loss, found = gradient(params, ids)
+    return loss, *_drop(rate, found, residual)
+
+  return Worker(init, compute)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _drop(rate: float, gradient: Any, residual: Any) -> tuple[Any, Any]:
+  """(sent, what remains): of every element one is 0."""
+  total = jax.tree.map(jnp.add, gradient, residual)
+  size = jnp.abs(ravel_pytree(total)[0])
+  count = max(1, round((1 - rate) * size.size))
+  threshold = jax.lax.top_k(size, count)[0][-1]
+  keep = jax.tree.map(lambda u: jnp.abs(u) >= threshold.astype(u.dtype), total)
+  # Selected, not subtracted: nothing is lost to rounding.
+  sent = jax.tree.map(lambda k, u: jnp.where(k, u, 0), keep, total)
+  rest = jax.tree.map(lambda k, u: jnp.where(k, 0, u), keep, total)
+  return sent, rest

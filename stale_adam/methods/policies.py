@@ -1,0 +1,48 @@
+"""Policies: who is used, when to update, and who is answered."""
+
+import dataclasses
+
+from stale_adam.policy import Arrival, Decision, check_whole
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupWorkers:
+  """Synchronous training that does not wait for its slowest workers.
+
+  The first N - b pushes at the present version make the update, and their
+  workers are answered after it. A push of an older version is dropped, and its
+  worker answered at once. With b = 0 it is synchronous training.
+
+  Attributes:
+    workers: N, backups included.
+    backups: b, pushes that an update does not wait for.
+    local_accumulation: L, gradients that a worker sums before it pushes.
+
+  Raises:
+    ValueError: if a number is not whole, b is negative, or N - b is below 1.
+
+  Source: Chen, Pan, Monga, Bengio and Jozefowicz (2016), "Revisiting
+    Distributed Synchronous SGD". There the sum is divided by N - b; here it is
+    a sum, like every other.
+  """
+
+  workers: int
+  backups: int = 1
+  local_accumulation: int = 1
+
+  def __post_init__(self) -> None:
+    check_whole(
+      workers=self.workers, local_accumulation=self.local_accumulation
+    )
+    check_whole(0, backups=self.backups)
+    if self.backups >= self.workers:
+      raise ValueError(
+        f'backups={self.backups}: an update needs at least one of the '
+        f'{self.workers} workers; use less than that'
+      )
+
+  def decide(self, arrival: Arrival) -> Decision:
+    if arrival.staleness > 0:
+      return Decision(use=False, reply=(arrival.worker,))
+    update = arrival.summed + 1 == self.workers - self.backups
+    return Decision(True, update, reply=arrival.waiting if update else ())

@@ -1,0 +1,41 @@
+"""Learning rates that depend on staleness."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
+  """Divides by the staleness: g <- g / max(1, tau).
+
+  As `per_push` it scales every push by its own staleness before the sum. After
+  an optimizer, `optax.chain(sa.adam(rate), scale_by_staleness())`, it divides
+  the learning rate by the mean staleness of the sum. These differ: a factor
+  that stays the same vanishes in Adam's moments, so that before Adam only
+  differences of staleness count.
+
+  Returns:
+    A transformation without state; its update needs `staleness`, a scalar in
+    updates, which `serve`, `simulate` and `delay` give.
+
+  Source: Zhang, Gupta, Lian and Liu (2016), "Staleness-aware Async-SGD for
+    Distributed Deep Learning", equation 6.
+  """
+
+  def update(
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params | None = None,
+    *,
+    staleness: Any,
+    **extra_args: Any,
+  ) -> tuple[optax.Updates, optax.OptState]:
+    del params, extra_args
+    divisor = jnp.maximum(1, staleness)
+    scaled = jax.tree.map(lambda g: g / divisor.astype(g.dtype), updates)
+    return scaled, state
+
+  init = lambda params: optax.EmptyState()
+  return optax.GradientTransformationExtraArgs(init, update)

@@ -9,6 +9,8 @@ import pytest
 import reference
 
 import stale_adam as sa
+from stale_adam import methods
+from stale_adam.pools.contract import check
 
 RATE = 0.02
 ADAM = sa.adam(RATE)  # One for all tests: it is a key of jit's cache.
@@ -124,3 +126,45 @@ def test_a_pool_serves_one_run(toy, pool):
     next(sa.serve(toy, ADAM, sa.Communication(2), busy))
     with pytest.raises(ValueError, match='is busy.*make a new one'):
       next(sa.serve(toy, ADAM, sa.Communication(2), busy))
+
+
+@pytest.mark.parametrize('pool', POOLS)
+def test_a_pool_has_four_verbs(pool):
+  with POOLS[pool]() as made:
+    check(made)
+    with made.paused():
+      pass
+    made.close()
+    with pytest.raises(ValueError, match='closed: make a new one'):
+      made.receive()
+
+
+def test_what_is_no_pool_is_refused_by_name(toy):
+  class Half:
+    def send(self, worker, work):
+      pass
+
+    receive = None
+
+  with pytest.raises(TypeError, match='Half.* lacks receive, paused, close'):
+    next(sa.serve(toy, ADAM, sa.Communication(2), Half()))
+
+
+def test_a_trace_is_replayed_under_its_own_settings(toy, served):
+  """By the server on a virtual clock, and by the compiled simulation."""
+  numbers, other = sa.Communication(4), sa.Communication(4, 1, 2)
+  pushes, _ = served(toy, ADAM, numbers, sa.pools.Virtual(), 12, 3)
+  trace = sa.Trace.of(pushes)
+  assert trace.settings['policy']['workers'] == 4
+  for policy, seed, message in (
+    (other, 3, 'global_accumulation: 1 in the trace, 2 here'),
+    (numbers, 4, 'seed: 3 in the trace, 4 here'),
+    (methods.BackupWorkers(4), 3, 'Communication in .*, BackupWorkers here'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      served(toy, ADAM, policy, sa.pools.Virtual(trace), 12, seed)
+    with pytest.raises(ValueError, match=message):
+      sa.simulate(toy, ADAM, policy, trace, seed)
+  pool = sa.pools.Virtual(trace, counterfactual=True)
+  again, states = served(toy, ADAM, other, pool, 99, 3)
+  assert len(again) == 12 and states[-1].version == 6

@@ -1,0 +1,139 @@
+"""What single methods promise beyond the contract, and what they refuse."""
+
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import stale_adam as sa
+from stale_adam import methods
+from stale_adam.policy import Arrival
+
+
+@pytest.mark.parametrize('rate', [0.0, 0.5, 0.75, 0.99])
+def test_what_is_pushed_is_sent_or_remembered(rate):
+  """Exactly, in whole numbers: sent + residual = everything pushed."""
+  draw = np.random.default_rng(0)
+  params = {'a': jnp.zeros((3, 5)), 'b': jnp.zeros(7)}
+  worker = methods.drop_gradients(rate)
+  memory, sent = worker.init(params), jax.tree.map(np.zeros_like, params)
+  pushed, shares = sent, []
+  for _ in range(20):
+    g = {k: draw.integers(-9, 9, x.shape) for k, x in params.items()}
+    g = jax.tree.map(np.float32, g)
+    gradient = lambda params, ids, g=g: (jnp.float32(0), g)
+    _, message, memory = worker.compute(gradient, params, [0], memory)
+    sent = jax.tree.map(np.add, sent, message)
+    pushed = jax.tree.map(np.add, pushed, g)
+    shares.append(sum(np.count_nonzero(x) for x in jax.tree.leaves(message)))
+    total = jax.tree.map(np.add, sent, memory)
+    jax.tree.map(np.testing.assert_array_equal, total, pushed)
+  assert max(shares) < 22 or rate == 0
+  assert min(shares) >= 1
+
+
+def test_backup_workers_wait_for_the_first_only():
+  """Of three with one backup, by hand: a late push is dropped, then used."""
+  policy = methods.BackupWorkers(3)
+  ask = lambda worker, staleness, summed, waiting: policy.decide(
+    Arrival(worker, staleness, summed, 0, waiting, (0, 0, 0))
+  )
+  first = ask(2, 0, 0, (2,))
+  assert (first.use, first.update, first.reply) == (True, False, ())
+  second = ask(0, 0, 1, (0, 2))
+  assert (second.use, second.update, second.reply) == (True, True, (0, 2))
+  late = ask(1, 1, 0, (1,))
+  assert (late.use, late.update, late.reply) == (False, False, (1,))
+
+
+def test_backup_workers_take_less_time_than_all():
+  """Virtual seconds an update fall with every worker not waited for."""
+  linear = sa.Problem(
+    init=lambda key: jnp.zeros(2),
+    loss=lambda params, batch, key: jnp.vdot(params, batch),
+    batch=lambda batch_id: np.ones(2, np.float32),
+  )
+  optimizer, seconds = optax.sgd(0.1), []
+  for backups in (0, 1, 2):
+    clock = sa.Clock(distribution='gamma', spread=1.0)
+    policy = methods.BackupWorkers(4 + backups, backups)
+    with sa.pools.Virtual(clock) as pool:
+      arrivals = sa.serve(linear, optimizer, policy, pool)
+      ends = (p.seconds for p, server in arrivals if server.version == 50)
+      seconds.append(next(ends))
+  assert seconds == sorted(seconds, reverse=True)
+  assert seconds[2] < 0.8 * seconds[0]
+
+
+def test_scaling_before_adam_hides_what_is_constant():
+  """All pushes 3 updates late: before Adam no change, after it a third."""
+  gradients = np.random.default_rng(1).normal(size=(30, 4))
+  adam = sa.adam(0.01, eps=1e-30)
+  before = optax.chain(methods.scale_by_staleness(), adam)
+  after = optax.chain(adam, methods.scale_by_staleness())
+
+  def train(optimizer, staleness):
+    params, state = jnp.zeros(4), optimizer.init(jnp.zeros(4))
+    for g in gradients.astype(np.float32):
+      updates, state = optimizer.update(g, state, params, staleness=staleness)
+      params = optax.apply_updates(params, updates)
+    return params
+
+  plain = train(before, 0)
+  np.testing.assert_allclose(train(before, 3), plain, rtol=1e-4)
+  np.testing.assert_allclose(train(after, 3), plain / 3, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'make, message',
+  [
+    (lambda: methods.BackupWorkers(4, 4), 'backups=4: .* less than'),
+    (lambda: methods.BackupWorkers(4, -1), 'backups=-1: .* 0 or more'),
+    (lambda: methods.BackupWorkers(4.5), 'workers=4.5: .* 1 or more'),
+    (lambda: methods.drop_gradients(1.0), r'rate=1.0: .* \[0, 1\)'),
+    (lambda: methods.compensate_delay(-1.0), 'strength=-1.0: use 0 or more'),
+    (lambda: methods.compensate_delay(1.0, 1.0), r'decay=1.0: .*\[0, 1\)'),
+    (lambda: methods.predict_weights(0.1, -1), 'staleness=-1 counts updates'),
+  ],
+)
+def test_what_makes_no_sense_is_refused(make, message):
+  with pytest.raises(ValueError, match=message):
+    make()
+
+
+def test_prediction_needs_adam(linear):
+  reply = methods.predict_weights(0.1, 1)
+  with (
+    sa.pools.Virtual() as pool,
+    pytest.raises(ValueError, match='has 0 states of Adam'),
+  ):
+    next(
+      sa.serve(
+        *(linear, optax.sgd(0.1), sa.Communication(2), pool), reply=reply
+      )
+    )
+
+
+def test_methods_combine(toy):
+  """A worker, a transformation of pushes and a reply in one run."""
+  ours = {
+    'per_push': optax.chain(
+      methods.compensate_delay(), methods.scale_by_staleness()
+    ),
+    'worker': methods.drop_gradients(0.5),
+    'reply': methods.predict_weights(0.02, 3),
+  }
+  optimizer, policy = sa.adam(0.02), methods.BackupWorkers(4)
+  clock = sa.Clock(distribution='gamma', spread=0.5)
+  with sa.pools.Virtual(clock) as pool:
+    arrivals = sa.serve(toy, optimizer, policy, pool, **ours)
+    pushes, servers = zip(*itertools.islice(arrivals, 40), strict=True)
+  found = sa.simulate(
+    *(toy, optimizer, policy, sa.Trace.of(pushes)),
+    devices=jax.devices()[:1],
+    **ours,
+  )
+  jax.tree.map(np.testing.assert_array_equal, found.params, servers[-1].params)

@@ -8,6 +8,9 @@
 
 A method is an argument of `serve` and of `simulate`; several combine. Those
 for `per_push` and `optimizer` are optax transformations, for any loop.
+
+Docstrings name each rule's source. The rules were written down from summaries
+of these papers, so no equation numbers are given.
 """
 
 from stale_adam.methods.compensation import compensate_delay

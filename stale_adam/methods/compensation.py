@@ -39,7 +39,7 @@ def compensate_delay(
     ValueError: if the strength is negative or the decay not in [0, 1).
 
   Source: Zheng et al. (2017), "Asynchronous Stochastic Gradient Descent with
-    Delay Compensation", equations 10 and 14.
+    Delay Compensation".
   """
   if not strength >= 0:
     raise ValueError(f'strength={strength}: use 0 or more')

@@ -46,9 +46,8 @@ def predict_weights(
 
   Source: Chen, Yang and Cheng (2018), "Efficient and Robust Parallel DNN
     Training through Model Parallelism on Multi-GPU Platform" (SpecTrain), for
-    momentum; Guan et al. (2019), "XPipe", for Adam. There the last update is
-    repeated tau times; here the moments decay. The sources could not be read in
-    full; the rule was settled from their abstracts and from later papers.
+    momentum; Guan et al. (2019), "XPipe", for Adam. That the first moment
+    decays while it is extrapolated, and the fractional last term, are ours.
   """
   if not (staleness >= 0 and math.isfinite(staleness)):
     raise ValueError(f'staleness={staleness} counts updates: use 0 or more')

@@ -21,7 +21,7 @@ def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
     updates, which `serve`, `simulate` and `delay` give.
 
   Source: Zhang, Gupta, Lian and Liu (2016), "Staleness-aware Async-SGD for
-    Distributed Deep Learning", equation 6.
+    Distributed Deep Learning".
   """
 
   def update(

@@ -19,10 +19,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from stale_adam import policy as policy_lib
+from stale_adam import update
 from stale_adam import worker as worker_lib
 from stale_adam.policy import Arrival, Decision, Policy
 from stale_adam.pools import contract
@@ -107,10 +107,11 @@ def init(
   # The type of all later parameters, else the gradient compiles twice: not
   # NumPy's, and not one that yields to others, as a Python number's does.
   params = jax.tree.map(lambda x: jnp.array(x, jnp.asarray(x).dtype), params)
-  state = _init(optimizer, params, staleness=jnp.float32(0))
+  state = update.init(optimizer, params, staleness=jnp.float32(0))
   per_push_state = ()
   if per_push is not None:
-    per_push_state = _init(per_push, params, **_pushed(params, 0, 0))
+    more = update.about_push(params, 0, 0)
+    per_push_state = update.init(per_push, params, **more)
   remembered = [worker.init(params) for _ in range(workers)]
   placed = jax.device_put((params, state, per_push_state, remembered), device)
   params, state, per_push_state, remembered = placed
@@ -131,37 +132,6 @@ def init(
     next_id=0,
     last=None,
   )
-
-
-def _init(
-  optimizer: optax.GradientTransformation, params: Params, **more: Any
-) -> Any:
-  """The optimizer's state, with memory and dtypes that stay as they are."""
-  # Some optimizers keep the parameters in their state. The state's memory is
-  # reused at every update, the parameters' is not: they must not be the same.
-  state = jax.tree.map(jnp.copy, optimizer.init(params))
-  more = more if _takes_more(optimizer) else {}
-  # Some let dtypes grow, from bfloat16 to float32 say: at once, not later.
-  types = lambda state: [x.dtype for x in jax.tree.leaves(state)]
-  while True:
-    _, after = jax.eval_shape(optimizer.update, params, state, params, **more)
-    if types(after) == types(state):
-      return state
-    state = jax.tree.map(lambda x, y: x.astype(y.dtype), state, after)
-
-
-def _takes_more(optimizer: optax.GradientTransformation) -> bool:
-  return isinstance(optimizer, optax.GradientTransformationExtraArgs)
-
-
-def _pushed(pulled: Params, staleness: Any, worker: Any) -> dict[str, Any]:
-  """The extra arguments of a transformation of pushes."""
-  found = {'staleness': _whole(staleness), 'worker': _whole(worker)}
-  return found | {'pulled': pulled}
-
-
-def _whole(number: Any) -> Any:
-  return number if isinstance(number, jax.Array) else np.int32(number)
 
 
 def apply(
@@ -207,7 +177,7 @@ def apply(
   message = push.message if decision.use else None
   accumulator, more = server.accumulator, None
   if per_push is not None and message is not None:
-    more = _pushed(pulled, push.staleness, push.worker)
+    more = update.about_push(pulled, push.staleness, push.worker)
   summed, staleness = server.summed, server.staleness
   if decision.use:
     summed, staleness = summed + 1, staleness + push.staleness
@@ -218,9 +188,9 @@ def apply(
     # Without a method, the first push is the sum, and no parameters are needed.
     rest = (None, None) if more is None else (server.params, more)
     if accumulator is not None:
-      state, message = _add(per_push, state, accumulator, message, *rest)
+      state, message = update.add(per_push, state, accumulator, message, *rest)
     elif more is not None:
-      state, message = _start(per_push, state, message, *rest)
+      state, message = update.start(per_push, state, message, *rest)
     return server._replace(
       per_push_state=state,
       accumulator=message,
@@ -232,7 +202,10 @@ def apply(
       'the policy asks for an update before any push was used: update only if '
       'arrival.summed > 0 or the push is used'
     )
-  optimizer_state, per_push_state, params = _update(
+  mean = None
+  if update.takes_more(optimizer):
+    mean = update.whole(staleness), update.whole(summed)
+  optimizer_state, per_push_state, params = update.update(
     optimizer,
     per_push,
     server.optimizer_state,
@@ -241,7 +214,7 @@ def apply(
     accumulator,
     server.params,
     more,
-    (_whole(staleness), _whole(summed)) if _takes_more(optimizer) else None,
+    mean,
   )
   version = server.version + 1
   published = Snapshot(version, params)
@@ -255,61 +228,6 @@ def apply(
     version=version,
     published=published if decision.publish else server.published,
   )
-
-
-def _transform(per_push, state, message, params, more):
-  """A push as it goes into the sum."""
-  if more is None:
-    return message, state
-  more = more if _takes_more(per_push) else {}
-  return per_push.update(message, state, params, **more)
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-def _start(per_push, state, message, params, more):
-  message, state = _transform(per_push, state, message, params, more)
-  return state, message
-
-
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
-def _add(per_push, state, accumulator, message, params, more):
-  message, state = _transform(per_push, state, message, params, more)
-  return state, jax.tree.map(jnp.add, accumulator, message)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4))
-def _update(
-  optimizer,
-  per_push,
-  optimizer_state,
-  per_push_state,
-  message,
-  accumulator,
-  params,
-  more,
-  staleness,
-):
-  """One update in place: the hot path.
-
-  XLA pairs donated arguments with results of the same shape in order. With the
-  results in the order of the donated arguments each moment is overwritten
-  where it lies, and the new parameters take the message's memory, which has
-  just been read. In the usual order, parameters first, XLA copies instead.
-  """
-  message, per_push_state = _transform(
-    per_push, per_push_state, message, params, more
-  )
-  if accumulator is not None:
-    message = jax.tree.map(jnp.add, accumulator, message)
-  extra = {}
-  if staleness is not None:
-    # Both are arrays: XLA multiplies by the reciprocal of a constant.
-    total, count = (x.astype(jnp.float32) for x in staleness)
-    extra['staleness'] = total / count
-  updates, optimizer_state = optimizer.update(
-    message, optimizer_state, params, **extra
-  )
-  return optimizer_state, per_push_state, optax.apply_updates(params, updates)
 
 
 def pull(

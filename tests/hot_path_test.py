@@ -12,6 +12,7 @@ from optax import contrib
 
 import stale_adam as sa
 from stale_adam import policy, server, worker
+from stale_adam import update as update_lib
 
 SIDE = 1000
 LEAF = 4 * SIDE * SIDE  # Bytes.
@@ -42,7 +43,7 @@ def _other_order(
   more,
   staleness,
 ):
-  """`server._update` with its results the other way round."""
+  """`update_lib.update` with its results the other way round."""
   del per_push, more, staleness
   if accumulator is not None:
     gradient = jax.tree.map(jnp.add, accumulator, gradient)
@@ -62,7 +63,7 @@ def compiled_update(update, accumulator):
 @pytest.mark.parametrize('accumulated', [False, True])
 def test_update_is_in_place(accumulated):
   accumulator = large() if accumulated else None
-  compiled = compiled_update(server._update, accumulator)
+  compiled = compiled_update(update_lib.update, accumulator)
   memory = compiled.memory_analysis()
   assert memory.temp_size_in_bytes < LEAF
   # Two moments and the new parameters, two leaves each.
@@ -83,7 +84,7 @@ def test_the_other_order_of_results_would_be_noticed(accumulated):
 
 def test_sums_are_in_place():
   """Of pushes at the server, and of batches at a worker."""
-  added = server._add.lower(None, (), large(), large(), None, None)
+  added = update_lib.add.lower(None, (), large(), large(), None, None)
   compiled = added.compile()
   total = (jnp.float32(0), large())
   loss = lambda params, batch, key: sum(

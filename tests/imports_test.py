@@ -21,6 +21,7 @@ LEVELS = {
   'theory': 0,
   'clock': 0,
   'trace': 1,
+  'update': 1,
   'worker': 1,
   'nmt': 1,
   'pools/contract': 2,

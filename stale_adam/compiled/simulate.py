@@ -17,7 +17,7 @@ import optax
 from stale_adam import policy as policy_lib
 from stale_adam import server, trace
 from stale_adam import worker as worker_lib
-from stale_adam.compiled import decisions
+from stale_adam.compiled import decisions, program
 from stale_adam.policy import Decision, Policy
 from stale_adam.problem import Params, Problem
 from stale_adam.worker import Push, Worker
@@ -39,33 +39,6 @@ class Simulation(NamedTuple):
   pulled_version: Any
   loss: Any
   used: Any
-
-
-class _Static(NamedTuple):
-  """What a program is compiled for."""
-
-  loss: Callable[..., Any]
-  optimizer: optax.GradientTransformation
-  per_push: optax.GradientTransformation | None
-  worker: Worker | None
-  reply: Callable[..., Any] | None
-  kept: int  # Versions of the parameters; with a reply, workers.
-  cases: tuple[int, ...]
-  devices: int
-
-
-class _Carry(NamedTuple):
-  """What goes from push to push: a part of the server.
-
-  Attributes:
-    pullable: the versions in a ring; with a reply, what every worker holds.
-    held: (params, optimizer state, per-push state, accumulator).
-    memory: every worker's, stacked; None if they have none.
-  """
-
-  pullable: Any
-  held: tuple[Any, Any, Any, Any]
-  memory: Any
 
 
 def simulate(
@@ -132,7 +105,7 @@ def simulate(
   if rows.at_once < len(places):  # More of them would be idle.
     places = places[: rows.at_once]
     rows = decisions.record(policy, order, len(places), reply is not None)
-  static = _Static(
+  static = program.Static(
     problem.loss,
     optimizer,
     per_push,
@@ -142,11 +115,11 @@ def simulate(
     rows.cases,
     len(places),
   )
-  carry = _begin(static, begin)
+  carry = program.begin(static, begin)
   if len(places) > 1:
-    run = _spread(tuple(places), static)
+    run = program.spread(tuple(places), static)
   else:
-    run = functools.partial(_alone, static)
+    run = functools.partial(program.alone, static)
     carry, key = jax.device_put((carry, key), places[0])
   losses = []
   for part, own in rows.parts(problem):
@@ -187,185 +160,6 @@ def _devices(devices, problem, optimizer, per_push, begin, key) -> list[Any]:
   if len(found) > 1 and not _traced(problem, optimizer, per_push, begin, key):
     return found
   return [None]
-
-
-def _begin(static: _Static, begin: server.Server) -> _Carry:
-  """What the first push finds."""
-  stack = lambda *x: jnp.stack(x)
-  pullable = memory = accumulator = None
-  if static.reply is not None:
-    held = [static.reply(begin, w) for w in begin.waiting]
-    pullable = jax.tree.map(stack, *held)
-  if begin.memory:
-    memory = jax.tree.map(stack, *begin.memory.values())
-  sums = [c for c in static.cases if c & decisions.USED]
-  if any(not c & decisions.UPDATED for c in sums):
-    accumulator = jax.tree.map(jnp.zeros_like, begin.params)
-  held = begin.params, begin.optimizer_state, begin.per_push_state, accumulator
-  return _Carry(pullable, held, memory)
-
-
-def _scan(static: _Static, carry: _Carry, key, part, own):
-  """Computes and applies group after group.
-
-  Args:
-    static: what the program is compiled for.
-    carry: `pullable` None at first, if it holds versions.
-    key: of all batches.
-    part: of all devices' pushes, by name: see decisions.py.
-    own: of this device's: ids [groups, L], batches [groups, L, ...].
-
-  Returns:
-    (carry, this device's losses, [groups]).
-  """
-  branches = [functools.partial(_push, static, case) for case in static.cases]
-  if carry.pullable is None:
-    copies = lambda x: jnp.broadcast_to(x, (static.kept, *x.shape))
-    carry = carry._replace(pullable=jax.tree.map(copies, carry.held[0]))
-
-  def group(carry, row):
-    columns, (ids, batches) = row
-    pullable, held, memory = carry
-    mine = 0
-    if static.devices > 1:
-      mine = jax.lax.axis_index(worker_lib.AXIS)
-    where = columns['pulled' if static.reply is None else 'worker']
-    at = lambda i: jax.tree.map(lambda x: x[where[i]], pullable)
-    loss, message, memory = _message(
-      static, at(mine), key, ids, batches, columns, mine, memory
-    )
-    messages = [message]
-    if static.devices > 1:
-      gathered = jax.lax.all_gather(message, worker_lib.AXIS)
-      messages = [
-        jax.tree.map(lambda x, i=i: x[i], gathered)
-        for i in range(static.devices)
-      ]
-    for i, message in enumerate(messages):
-      pushed = {name: columns[name][i] for name in _PUSHED}
-      pushed['pulled'] = None if static.per_push is None else at(i)
-      which = jnp.searchsorted(np.array(static.cases), columns['case'][i])
-      held = jax.lax.switch(which, branches, held, message, pushed)
-      if static.reply is None:
-        pullable = _put(pullable, columns['version'][i], held[0])
-    if static.reply is not None:
-      pullable = _answer(static, columns, pullable, held)
-    return _Carry(pullable, held, memory), loss
-
-  return jax.lax.scan(group, carry, (part, own))
-
-
-# Programs are kept by what they are made of, as those of the server are.
-_alone = jax.jit(_scan, static_argnums=0)
-_PUSHED = ('worker', 'staleness', 'summed', 'summed_staleness')
-
-
-@functools.lru_cache(maxsize=8)
-def _spread(devices: tuple[jax.Device, ...], static: _Static):
-  """The same on several devices, which split `own` and share all else."""
-  return worker_lib.per_device(
-    functools.partial(_scan, static),
-    devices,
-    in_axes=(None, None, None, 1),
-    out_axes=(None, 1),
-  )
-
-
-def _message(static, params, key, ids, batches, columns, mine, memory):
-  """(loss, message, memory) of a push; the loss of a plain sum is summed."""
-  if static.worker is None:
-    return *_gradient(static.loss, params, key, ids, batches), memory
-  live = columns['batches'][mine] > 0
-  sender = columns['worker'][mine]
-
-  def gradient(params, places):
-    some = jax.tree.map(lambda x: x[np.array(places)], (ids, batches))
-    loss, total = _gradient(static.loss, params, key, *some)
-    # Not a constant, else XLA multiplies by its reciprocal, which rounds.
-    count = jnp.where(live, len(places), 1)
-    # A conditional of its own, so that XLA does not fuse the method with it.
-    nothing = lambda found: jax.tree.map(jnp.zeros_like, found)
-    return jax.lax.cond(
-      live, lambda found: found, nothing, (loss / count, total)
-    )
-
-  own = jax.tree.map(lambda x: x[sender], memory)
-  run = lambda own: static.worker.compute(
-    gradient, params, range(len(ids)), own
-  )
-  loss, message, _ = jax.eval_shape(run, own)
-  nothing = lambda own: (
-    *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, message)),
-    own,
-  )
-  loss, message, own = jax.lax.cond(live, run, nothing, own)
-  return loss, message, _put(memory, sender, own)
-
-
-def _put(stacked, slot, new):
-  return jax.tree.map(lambda x, y: x.at[slot].set(y), stacked, new)
-
-
-def _gradient(loss, params, key, ids, batches):
-  """Sums of losses and gradients, as `worker.Gradient`, of stacked batches."""
-  if len(ids) == 1:
-    batch = jax.tree.map(lambda x: x[0], batches)
-    return worker_lib.add(loss, None, params, batch, key, ids[0])
-
-  def another(total, row):
-    batch_id, batch = row
-    return worker_lib.add(loss, total, params, batch, key, batch_id), None
-
-  # From zero: one-iteration scans are unrolled and round differently.
-  alone = jax.eval_shape(
-    another, None, jax.tree.map(lambda x: x[0], (ids, batches))
-  )
-  zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), alone[0])
-  return jax.lax.scan(another, zero, (ids, batches))[0]
-
-
-def _server(held, **known) -> server.Server:
-  """A server of which only this is known."""
-  params, optimizer_state, per_push_state, accumulator = held
-  known |= {'params': params, 'optimizer_state': optimizer_state}
-  known |= {'per_push_state': per_push_state, 'accumulator': accumulator}
-  return server.Server(**(dict.fromkeys(server.Server._fields) | known))
-
-
-def _push(static, case, held, message, pushed):
-  """`server.apply`, as one of the cases that a push may be."""
-  if case == decisions.IDLE:
-    return held
-  known = {'summed': pushed['summed'], 'staleness': pushed['summed_staleness']}
-  before = _server(held, version=0, **known)
-  if not case & decisions.SUMMED:
-    before = before._replace(accumulator=None)
-  use, update = bool(case & decisions.USED), bool(case & decisions.UPDATED)
-  push = Push(pushed['worker'], 0, (), 0.0, None, message)
-  push = push._replace(staleness=pushed['staleness'])
-  after = server.apply(
-    *(before, push, Decision(use, update), static.optimizer),
-    *(static.per_push, pushed['pulled']),
-  )
-  accumulator = held[3] if after.accumulator is None else after.accumulator
-  return (
-    after.params,
-    after.optimizer_state,
-    after.per_push_state,
-    accumulator,
-  )
-
-
-def _answer(static, columns, pullable, held):
-  """Gives the workers that are answered what `reply` returns for them."""
-  now = _server(held, version=columns['version'][0])
-
-  def one(i, pullable):
-    worker = columns['replies'][0, i]
-    params = static.reply(now, worker)
-    return _put(pullable, worker, params)
-
-  return jax.lax.fori_loop(0, columns['answered'][0], one, pullable)
 
 
 def _traced(problem, optimizer, per_push, begin, key) -> bool:

@@ -17,7 +17,7 @@ from optax import contrib
 
 import stale_adam as sa
 from stale_adam import policy, server
-from stale_adam.compiled import decisions
+from stale_adam.compiled import decisions, program
 
 # `sa.simulate` is the function.
 module = importlib.import_module('stale_adam.compiled.simulate')
@@ -233,10 +233,10 @@ def test_keeps_no_more_versions_than_the_largest_staleness_asks_for(
   (part, own), *_ = found.parts(problem)
   begin = server.init(optax.identity(), jnp.zeros(1000), numbers.workers)
   static = (loss, optax.identity(), None, None, None)
-  static = module._Static(*static, found.versions, found.cases, 1)
-  carry = module._begin(static, begin)
-  program = module._alone.lower(static, carry, jax.random.key(0), part, own)
-  memory = program.compile().memory_analysis()
+  static = program.Static(*static, found.versions, found.cases, 1)
+  carry = program.begin(static, begin)
+  lowered = program.alone.lower(static, carry, jax.random.key(0), part, own)
+  memory = lowered.compile().memory_analysis()
   used = memory.temp_size_in_bytes + memory.output_size_in_bytes
   assert used < 4000 * (2 * versions + 8)
 

@@ -18,7 +18,7 @@ import pytest
 import reference
 
 import stale_adam as sa
-from stale_adam import policy, server, worker
+from stale_adam import policy, server, update, worker
 
 SGD = optax.sgd(0.1)  # One for all tests: it is a key of jit's cache.
 
@@ -111,7 +111,7 @@ def test_the_all_reduce_is_the_servers_sum(toy, workers, local):
 def test_synchronous_workers_send_one_gradient(toy, monkeypatch):
   """The last push brings the sum: the server adds up nothing."""
   sums = []
-  monkeypatch.setattr(server, '_add', lambda *a: sums.append(a))
+  monkeypatch.setattr(update, 'add', lambda *a: sums.append(a))
   numbers = sa.Communication(4, synchronous=True)
   with sa.pools.Threads() as pool:
     arrivals = sa.serve(toy, SGD, numbers, pool)

@@ -1,0 +1,231 @@
+"""One scan over recorded decisions: gradients, and `server.apply`."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from stale_adam import server as server_lib
+from stale_adam import worker as worker_lib
+from stale_adam.compiled import decisions
+from stale_adam.policy import Decision
+from stale_adam.worker import Push, Worker
+
+
+class Static(NamedTuple):
+  """What a program is compiled for."""
+
+  loss: Callable[..., Any]
+  optimizer: optax.GradientTransformation
+  per_push: optax.GradientTransformation | None
+  worker: Worker | None
+  reply: Callable[..., Any] | None
+  kept: int  # Versions of the parameters, in a ring.
+  cases: tuple[int, ...]
+  devices: int
+
+
+class Carry(NamedTuple):
+  """What goes from push to push: a part of the server.
+
+  Attributes:
+    pullable: the versions in a ring; with a reply, what every worker holds.
+    held: (params, optimizer state, per-push state, accumulator).
+    memory: every worker's, stacked; None if they have none.
+  """
+
+  pullable: Any
+  held: tuple[Any, Any, Any, Any]
+  memory: Any
+
+
+def begin(static: Static, server: server_lib.Server) -> Carry:
+  """What the first push finds."""
+  stack = lambda *x: jnp.stack(x)
+  pullable = memory = accumulator = None
+  if static.reply is not None:
+    held = [static.reply(server, w) for w in server.waiting]
+    pullable = jax.tree.map(stack, *held)
+  if server.memory:
+    memory = jax.tree.map(stack, *server.memory.values())
+  sums = [c for c in static.cases if c & decisions.USED]
+  if any(not c & decisions.UPDATED for c in sums):
+    accumulator = jax.tree.map(jnp.zeros_like, server.params)
+  held = (
+    server.params,
+    server.optimizer_state,
+    server.per_push_state,
+    accumulator,
+  )
+  return Carry(pullable, held, memory)
+
+
+def scan(
+  static: Static, carry: Carry, key: jax.Array, part: Any, own: Any
+) -> tuple[Carry, Any]:
+  """Computes and applies group after group.
+
+  Args:
+    static: what the program is compiled for.
+    carry: `pullable` None at first, if it holds versions.
+    key: of all batches.
+    part: of all devices' pushes, by name: see decisions.py.
+    own: of this device's: ids [groups, L], batches [groups, L, ...].
+
+  Returns:
+    (carry, this device's losses, [groups]).
+  """
+  branches = [functools.partial(_push, static, case) for case in static.cases]
+  if carry.pullable is None:
+    copies = lambda x: jnp.broadcast_to(x, (static.kept, *x.shape))
+    carry = carry._replace(pullable=jax.tree.map(copies, carry.held[0]))
+
+  def group(carry, row):
+    columns, (ids, batches) = row
+    pullable, held, memory = carry
+    mine = 0
+    if static.devices > 1:
+      mine = jax.lax.axis_index(worker_lib.AXIS)
+    where = columns['pulled' if static.reply is None else 'worker']
+    at = lambda i: jax.tree.map(lambda x: x[where[i]], pullable)
+    loss, message, memory = _message(
+      static, at(mine), key, ids, batches, columns, mine, memory
+    )
+    messages = [message]
+    if static.devices > 1:
+      gathered = jax.lax.all_gather(message, worker_lib.AXIS)
+      messages = [
+        jax.tree.map(lambda x, i=i: x[i], gathered)
+        for i in range(static.devices)
+      ]
+    for i, message in enumerate(messages):
+      pushed = {name: columns[name][i] for name in _PUSHED}
+      pushed['pulled'] = None if static.per_push is None else at(i)
+      which = jnp.searchsorted(np.array(static.cases), columns['case'][i])
+      held = jax.lax.switch(which, branches, held, message, pushed)
+      if static.reply is None:
+        pullable = _put(pullable, columns['version'][i], held[0])
+    if static.reply is not None:
+      pullable = _answer(static, columns, pullable, held)
+    return Carry(pullable, held, memory), loss
+
+  return jax.lax.scan(group, carry, (part, own))
+
+
+# Programs are kept by what they are made of, as those of the server are.
+alone = jax.jit(scan, static_argnums=0)
+_PUSHED = ('worker', 'staleness', 'summed', 'summed_staleness')
+
+
+@functools.lru_cache(maxsize=8)
+def spread(
+  devices: tuple[jax.Device, ...], static: Static
+) -> Callable[..., tuple[Carry, Any]]:
+  """The same on several devices, which split `own` and share all else."""
+  return worker_lib.per_device(
+    functools.partial(scan, static),
+    devices,
+    in_axes=(None, None, None, 1),
+    out_axes=(None, 1),
+  )
+
+
+def _message(static, params, key, ids, batches, columns, mine, memory):
+  """(loss, message, memory) of a push; the loss of a plain sum is summed."""
+  if static.worker is None:
+    return *_gradient(static.loss, params, key, ids, batches), memory
+  live = columns['batches'][mine] > 0
+  sender = columns['worker'][mine]
+
+  def gradient(params, places):
+    some = jax.tree.map(lambda x: x[np.array(places)], (ids, batches))
+    loss, total = _gradient(static.loss, params, key, *some)
+    # Not a constant, else XLA multiplies by its reciprocal, which rounds.
+    count = jnp.where(live, len(places), 1)
+    # A conditional of its own, so that XLA does not fuse the method with it.
+    nothing = lambda found: jax.tree.map(jnp.zeros_like, found)
+    return jax.lax.cond(
+      live, lambda found: found, nothing, (loss / count, total)
+    )
+
+  own = jax.tree.map(lambda x: x[sender], memory)
+  run = lambda own: static.worker.compute(
+    gradient, params, range(len(ids)), own
+  )
+  loss, message, _ = jax.eval_shape(run, own)
+  nothing = lambda own: (
+    *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, message)),
+    own,
+  )
+  loss, message, own = jax.lax.cond(live, run, nothing, own)
+  return loss, message, _put(memory, sender, own)
+
+
+def _put(stacked, slot, new):
+  return jax.tree.map(lambda x, y: x.at[slot].set(y), stacked, new)
+
+
+def _gradient(loss, params, key, ids, batches):
+  """Sums of losses and gradients, as `worker.Gradient`, of stacked batches."""
+  if len(ids) == 1:
+    batch = jax.tree.map(lambda x: x[0], batches)
+    return worker_lib.add(loss, None, params, batch, key, ids[0])
+
+  def another(total, row):
+    batch_id, batch = row
+    return worker_lib.add(loss, total, params, batch, key, batch_id), None
+
+  # From zero: one-iteration scans are unrolled and round differently.
+  alone = jax.eval_shape(
+    another, None, jax.tree.map(lambda x: x[0], (ids, batches))
+  )
+  zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), alone[0])
+  return jax.lax.scan(another, zero, (ids, batches))[0]
+
+
+def _server(held, **known) -> server_lib.Server:
+  """A server of which only this is known."""
+  params, optimizer_state, per_push_state, accumulator = held
+  known |= {'params': params, 'optimizer_state': optimizer_state}
+  known |= {'per_push_state': per_push_state, 'accumulator': accumulator}
+  return server_lib.Server(**(dict.fromkeys(server_lib.Server._fields) | known))
+
+
+def _push(static, case, held, message, pushed):
+  """`server.apply`, as one of the cases that a push may be."""
+  if case == decisions.IDLE:
+    return held
+  known = {'summed': pushed['summed'], 'staleness': pushed['summed_staleness']}
+  before = _server(held, version=0, **known)
+  if not case & decisions.SUMMED:
+    before = before._replace(accumulator=None)
+  use, update = bool(case & decisions.USED), bool(case & decisions.UPDATED)
+  push = Push(pushed['worker'], 0, (), 0.0, None, message)
+  push = push._replace(staleness=pushed['staleness'])
+  after = server_lib.apply(
+    *(before, push, Decision(use, update), static.optimizer),
+    *(static.per_push, pushed['pulled']),
+  )
+  accumulator = held[3] if after.accumulator is None else after.accumulator
+  return (
+    after.params,
+    after.optimizer_state,
+    after.per_push_state,
+    accumulator,
+  )
+
+
+def _answer(static, columns, pullable, held):
+  """Gives the workers that are answered what `reply` returns for them."""
+  now = _server(held, version=columns['version'][0])
+
+  def one(i, pullable):
+    worker = columns['replies'][0, i]
+    params = static.reply(now, worker)
+    return _put(pullable, worker, params)
+
+  return jax.lax.fori_loop(0, columns['answered'][0], one, pullable)

@@ -1,0 +1,141 @@
+"""The compiled part of a push: its transformation, the sum, one update.
+
+The hot path. Everything runs in place: the memory of states, accumulator and
+message is that of the results. Parameters are never touched, workers hold them.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from stale_adam.problem import Params
+
+Transformation = optax.GradientTransformation
+
+
+def takes_more(transformation: Transformation) -> bool:
+  """Whether it takes extra arguments, such as `staleness`."""
+  return isinstance(transformation, optax.GradientTransformationExtraArgs)
+
+
+def whole(number: Any) -> Any:
+  """A whole number as jitted functions take it: always the same type."""
+  return number if isinstance(number, jax.Array) else np.int32(number)
+
+
+def about_push(pulled: Params, staleness: Any, worker: Any) -> dict[str, Any]:
+  """The extra arguments of a transformation of pushes."""
+  return {
+    'pulled': pulled,
+    'staleness': whole(staleness),
+    'worker': whole(worker),
+  }
+
+
+def init(transformation: Transformation, params: Params, **more: Any) -> Any:
+  """A transformation's state, with memory and dtypes that stay as they are.
+
+  Args:
+    transformation: any optax transformation.
+    params: of the problem.
+    more: the extra arguments that its update will get, if it takes any.
+  """
+  # Some optimizers keep the parameters in their state. The state's memory is
+  # reused at every update, the parameters' is not: they must not be the same.
+  state = jax.tree.map(jnp.copy, transformation.init(params))
+  update = functools.partial(
+    transformation.update, **(more if takes_more(transformation) else {})
+  )
+  # Some let dtypes grow, from bfloat16 to float32 say: at once, not later.
+  types = lambda state: [x.dtype for x in jax.tree.leaves(state)]
+  while True:
+    _, after = jax.eval_shape(update, params, state, params)
+    if types(after) == types(state):
+      return state
+    state = jax.tree.map(lambda x, y: x.astype(y.dtype), state, after)
+
+
+def _transform(per_push, state, message, params, more):
+  """A push as it goes into the sum; unchanged if `more` is None."""
+  if more is None:
+    return state, message
+  more = more if takes_more(per_push) else {}
+  message, state = per_push.update(message, state, params, **more)
+  return state, message
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def start(
+  per_push: Transformation | None,
+  state: Any,
+  message: Any,
+  params: Params,
+  more: dict[str, Any] | None,
+) -> tuple[Any, Any]:
+  """A sum of one push: (per-push state, accumulator)."""
+  return _transform(per_push, state, message, params, more)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
+def add(
+  per_push: Transformation | None,
+  state: Any,
+  accumulator: Any,
+  message: Any,
+  params: Params,
+  more: dict[str, Any] | None,
+) -> tuple[Any, Any]:
+  """A sum with one more push: (per-push state, accumulator)."""
+  state, message = _transform(per_push, state, message, params, more)
+  return state, jax.tree.map(jnp.add, accumulator, message)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4))
+def update(
+  optimizer: Transformation,
+  per_push: Transformation | None,
+  optimizer_state: Any,
+  per_push_state: Any,
+  message: Any,
+  accumulator: Any,
+  params: Params,
+  more: dict[str, Any] | None,
+  staleness: tuple[Any, Any] | None,
+) -> tuple[Any, Any, Params]:
+  """One update on the sum: (optimizer state, per-push state, parameters).
+
+  XLA pairs donated arguments with results of the same shape in order. With the
+  results in the order of the donated arguments each moment is overwritten
+  where it lies, and the new parameters take the message's memory, which has
+  just been read. In the usual order, parameters first, XLA copies instead.
+
+  Args:
+    optimizer: any optax transformation.
+    per_push: transforms the message, unless `more` is None.
+    optimizer_state: of the optimizer; donated.
+    per_push_state: of `per_push`; donated.
+    message: the last push of the sum; donated.
+    accumulator: the sum of those before it; None if there are none.
+    params: in force.
+    more: what `per_push` is told; see `about_push`.
+    staleness: of all pushes in the sum, and their number, for an optimizer that
+      takes extra arguments; else None.
+  """
+  per_push_state, message = _transform(
+    per_push, per_push_state, message, params, more
+  )
+  if accumulator is not None:
+    message = jax.tree.map(jnp.add, accumulator, message)
+  extra = {}
+  if staleness is not None:
+    # Both are arrays: XLA multiplies by the reciprocal of a constant.
+    total, count = (x.astype(jnp.float32) for x in staleness)
+    extra['staleness'] = total / count
+  updates, optimizer_state = optimizer.update(
+    message, optimizer_state, params, **extra
+  )
+  return optimizer_state, per_push_state, optax.apply_updates(params, updates)

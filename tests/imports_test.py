@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / 'stale_adam'
+EXPERIMENTS = ROOT / 'experiments'
 
 # A file imports only from lower levels; a package is one unit, by its folder.
 LEVELS = {
@@ -22,7 +23,6 @@ LEVELS = {
   'clock': 0,
   'trace': 1,
   'worker': 1,
-  'nmt': 1,
   'server': 2,
   'timeline': 2,
   'measure': 3,
@@ -30,8 +30,32 @@ LEVELS = {
   'pools': 3,
   'compiled': 3,
   'training': 4,
+  'nmt': 5,
 }
-ONLY = {'nmt': {'nmt', 'problem', 'files'}}
+ONLY = {'nmt': {'nmt', 'problem', 'files', 'training'}}
+
+# The same for experiments, where some files are units of their own.
+EXPERIMENT_LEVELS = {
+  'launch': 0,
+  'grammar': 0,
+  'paper/printed': 0,  # The paper's numbers, which scales are made of.
+  'ledger': 1,
+  'options': 2,
+  'render': 2,
+  'command': 3,
+  'paper/as_records': 2,
+  'paper/verdicts': 3,
+  'paper': 4,
+  'paper/claims': 5,  # Judges what tables and figures declare.
+  'beyond': 4,
+  'paper/reproduce': 6,
+  'benchmarks': 4,
+  'demo': 4,
+  'prepare_wmt': 4,
+  'timeline': 4,
+  'train': 4,
+  'translate': 4,
+}
 
 # Counted are batches, pushes and updates: this word means all three.
 BANNED = 'st' + 'ep'
@@ -42,8 +66,8 @@ LIBRARY = {f'gradient_{BANNED}', f'mini_{BANNED}'}
 TORCH = 'experiments/benchmarks/peer_torch.py'
 
 
-def modules(source, folder):
-  """Modules of the package that a file in `folder` of it imports."""
+def modules(source):
+  """Names that a file imports, as they are written."""
   for node in ast.walk(ast.parse(source)):
     if isinstance(node, ast.Import):
       names = [alias.name for alias in node.names]
@@ -54,12 +78,85 @@ def modules(source, folder):
       names = [f'{node.module}.{alias.name}' for alias in node.names]
     else:
       continue
-    for name in names:
-      first, *rest = name.split('.')
-      if first in ('experiments', 'tests'):
-        yield first
-      elif first == 'stale_adam':
-        yield rest[0] if rest else 'the package itself'
+    yield from names
+
+
+def units(source):
+  """Units of the library that a file imports, and other packages of ours."""
+  for name in modules(source):
+    first, *rest = name.split('.')
+    if first in ('experiments', 'tests') or name.startswith('a relative'):
+      yield name.split('.')[0]
+    elif first == 'stale_adam':
+      yield rest[0] if rest else 'the package itself'
+
+
+def experiment_unit(path):
+  """The unit of a path below experiments: the file, or else its folder."""
+  first, *rest = path
+  file = '/'.join([first, *rest[:1]])
+  return file if file in EXPERIMENT_LEVELS else first
+
+
+def experiment_faults(name, source):
+  """As `faults`, for a file of experiments."""
+  unit = experiment_unit(name.split('/'))
+  if unit not in EXPERIMENT_LEVELS:
+    return [f'{name} has no level: give it one here']
+  found = []
+  for other in modules(source):
+    first, *rest = other.split('.')
+    if first == 'tests' or other.startswith('a relative'):
+      found.append(f'{name} imports {other}')
+    elif first == 'experiments' and rest:
+      # `from experiments.paper import a`: the unit is the file a.
+      below = experiment_unit(rest)
+      own = below == unit and '/' in name
+      if not (
+        own or EXPERIMENT_LEVELS.get(below, 99) < EXPERIMENT_LEVELS[unit]
+      ):
+        found.append(f'{name} imports {other}')
+  return found
+
+
+def test_experiments_import_from_lower_levels():
+  files = [p for p in EXPERIMENTS.rglob('*.py') if p.stem != '__init__']
+  assert len(files) > 30
+  found = []
+  for path in files:
+    name = path.relative_to(EXPERIMENTS).with_suffix('').as_posix()
+    found += experiment_faults(name, path.read_text('utf-8'))
+  assert not found
+
+
+@pytest.mark.parametrize(
+  'name, source',
+  [
+    ('ledger/runs', 'from experiments import command'),
+    ('ledger/runs', 'from experiments.paper import table1'),
+    ('ledger/runs', 'from experiments.render.report import draw'),
+    ('render/report', 'from experiments.paper import verdicts'),
+    ('command', 'from experiments.paper import figure1'),
+    ('launch', 'from experiments.ledger import runs'),
+    ('paper/table1', 'from experiments.paper import claims'),
+    ('grammar/words', 'from experiments.ledger import scales'),
+    ('demo', 'from experiments import train'),
+    ('novel', ''),
+  ],
+)
+def test_an_experiment_that_imports_from_above_would_be_noticed(name, source):
+  assert len(experiment_faults(name, source)) == 1
+
+
+def test_experiments_import_from_below():
+  for name, source in [
+    ('ledger/runs', 'from experiments.paper import printed as paper'),
+    ('ledger/runs', 'from experiments.ledger.settings import Settings'),
+    ('paper/figure3', 'from experiments.paper import figure2'),
+    ('paper/claims', 'from experiments.paper import figure2, printed'),
+    ('train', 'import stale_adam as sa\nfrom experiments import launch'),
+  ]:
+    assert experiment_faults(name, source) == []
 
 
 def faults(name, source):
@@ -68,7 +165,7 @@ def faults(name, source):
   if unit not in LEVELS:
     return [f'{name} has no level: give it one here']
   found = []
-  for other in modules(source, name):
+  for other in units(source):
     package = other == unit and '/' in name
     lower = LEVELS.get(other, 99) < LEVELS[unit]
     if not (package or lower) or other not in ONLY.get(unit, {other}):

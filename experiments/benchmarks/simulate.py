@@ -21,8 +21,8 @@ import optax
 from absl import flags
 
 import stale_adam as sa
-from experiments.ledger import execute as experiment
-from experiments.ledger import scales
+from experiments import launch
+from experiments.ledger import execute, scales, texts
 from stale_adam import server, worker
 
 PUSHES = flags.DEFINE_integer('pushes', 512, 'Gradients of every turn.', 1)
@@ -99,9 +99,9 @@ def measure(sides, gradients: int):
 
 
 def main(_):
-  settings = scales.settings('tiny', 'transformer', sa.Communication(4))
-  learning = experiment.task(settings, scales.load('tiny', 'en-de', None))
-  problem, pushes = learning.problem, PUSHES.value
+  settings = scales.settings('tiny', 'transformer')
+  task = execute.make_task(settings, texts.load('tiny', settings.pair, None))
+  problem, pushes = task.problem, PUSHES.value
   optimizer = settings.transformation()
   sides = {'plain': plain(problem, optimizer, pushes)}
   for workers in map(int, WORKERS.value):
@@ -120,4 +120,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  experiment.main(main)
+  launch.main(main)

@@ -14,6 +14,7 @@ from pathlib import Path
 from experiments import command
 from experiments.ledger import runs
 from experiments.ledger.records import Records
+from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
 from experiments.render import figures
 from experiments.render.report import draw as draw_curves
@@ -33,8 +34,8 @@ RATES = {
 }
 
 
-def run(optimizer: str, rate: float) -> runs.Run:
-  """Plain asynchronous."""
+def declare(optimizer: str, rate: float) -> Settings:
+  """Declares a plain asynchronous run."""
   return runs.base(
     'transformer', paper.ASYNC, learning_rate=rate, optimizer=optimizer
   )
@@ -43,29 +44,29 @@ def run(optimizer: str, rate: float) -> runs.Run:
 SYNCHRONOUS = runs.base('transformer', paper.SYNC)
 # The one that comes to synchronous Adam by its grid: more seeds, and what it
 # makes of no staleness.
-FOLLOWED = run('nadam', 0.0003)
+FOLLOWED = declare('nadam', 0.0003)
 WAITING = runs.base('transformer', paper.SYNC, optimizer='nadam')
-RUNS = [run(name, rate) for name, grid in RATES.items() for rate in grid]
+RUNS = [declare(name, rate) for name, grid in RATES.items() for rate in grid]
 RUNS += runs.seeds([FOLLOWED, WAITING])
 
 
-def best(records: Records, name: str) -> runs.Run | None:
+def best(records: Records, name: str) -> Settings | None:
   """An optimizer's run with the highest BLEU; None if there is none."""
-  grid = [run(name, rate) for rate in RATES[name]]
+  grid = [declare(name, rate) for rate in RATES[name]]
   found = [r for r in grid if records.all(r)]
-  return max(found, key=records.bleu, default=None)
+  return max(found, key=records.mean, default=None)
 
 
 def report(records: Records) -> str:
   """A line an optimizer: its rates, and its best beside synchronous Adam."""
-  reference = records.bleu(SYNCHRONOUS)
+  reference = records.mean(SYNCHRONOUS)
   header = ['optimizer', 'learning rate: best BLEU', 'of synchronous Adam']
   shown = lambda r: (
     f'{r.learning_rate * records.rate_factor:.3g}: {records.cell(r)}'
   )
 
   def share(made):
-    ours = made and records.bleu(made)
+    ours = made and records.mean(made)
     return (
       ''
       if None in (ours, reference) or not reference
@@ -77,7 +78,7 @@ def report(records: Records) -> str:
     for made in (SYNCHRONOUS, WAITING)
   ]
   for name, grid in RATES.items():
-    cells = ', '.join(shown(run(name, rate)) for rate in grid)
+    cells = ', '.join(shown(declare(name, rate)) for rate in grid)
     rows.append([name, cells, share(best(records, name))])
   return figures.table(header, rows)
 

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from experiments import command
 from experiments.ledger import runs
-from experiments.ledger.records import Records, best_bleu, virtual_speed
+from experiments.ledger.records import Records
+from experiments.ledger.settings import Settings
 from experiments.render import figures
 from stale_adam.policy import Communication
+from stale_adam.training.record import best, virtual_speed
 
 WORKERS = (2, 4, 8, 16, 32, 64)
 PUSHES = {  # That an update sums, of N workers'.
@@ -29,14 +31,14 @@ PUSHES = {  # That an update sums, of N workers'.
 }
 
 
-def run(workers: int, kind: str) -> runs.Run:
-  """The run of so many workers, `kind` one of PUSHES."""
+def declare(workers: int, kind: str) -> Settings:
+  """Declares the run of so many workers; `kind` is a key of PUSHES."""
   synchronous = kind == 'synchronous'
   count = PUSHES[kind](workers)
   return runs.base('transformer', Communication(workers, 1, count, synchronous))
 
 
-RUNS = [run(n, kind) for n in WORKERS for kind in PUSHES]
+RUNS = [declare(n, kind) for n in WORKERS for kind in PUSHES]
 
 
 def report(records: Records) -> str:
@@ -69,12 +71,12 @@ def draw(path: Path, records: Records) -> None:
   """Quality and time by the number of workers."""
   panels = {}
   for title, score in (
-    ('best validation BLEU', best_bleu),
+    ('best validation BLEU', best),
     ('virtual seconds of the run', lambda r: r['curve'][-1]['virtual_seconds']),
   ):
     panels[title] = {}
     for kind in PUSHES:
-      found = {n: records.mean(run(n, kind), score) for n in WORKERS}
+      found = {n: records.mean(declare(n, kind), score) for n in WORKERS}
       found = {n: value for n, value in found.items() if value is not None}
       panels[title][kind] = list(found), list(found.values())
   figures.curves(path, panels, 'workers N', '', log=True)

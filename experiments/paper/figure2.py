@@ -14,6 +14,7 @@ import functools
 
 from experiments import command
 from experiments.ledger import runs
+from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
 from experiments.render.report import Lines, summary
 from experiments.render.report import draw as draw_curves
@@ -34,7 +35,7 @@ def lines(times: float) -> Lines:
   return found
 
 
-def wanted(curves: Lines) -> list[runs.Run]:
+def wanted(curves: Lines) -> list[Settings]:
   """All of them, the Transformer's with every seed."""
   first, second = (list(of.values()) for of in curves.values())
   return [*runs.seeds(first), *second]

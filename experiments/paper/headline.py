@@ -65,7 +65,7 @@ draw = functools.partial(
   draw_curves,
   lines=LINES,
   axis='virtual_seconds',
-  label=table3.SECONDS,
+  axis_label=table3.SECONDS,
 )
 
 if __name__ == '__main__':

@@ -8,11 +8,8 @@ tables and figures and the checklist of the paper's claims. About two hours on
 two processor cores at `tiny`.
 """
 
-import sys
-
 from experiments import command
-from experiments.beyond import optimizers as future_optimizers
-from experiments.beyond import workers as future_workers
+from experiments.beyond import optimizers, workers
 from experiments.paper import (
   claims,
   figure1,
@@ -37,19 +34,17 @@ EXPERIMENTS = (
   table4,
   figure1,
   table2,
-  future_optimizers,
-  future_workers,
+  optimizers,
+  workers,
 )
 
 
-def main(_):
-  command.execute(*EXPERIMENTS)
+def main():
+  command.execute_all(*EXPERIMENTS)
   if not command.DRY_RUN.value:
-    try:
-      print('\n' + verdicts.write(claims.CLAIMS, command.directory()))
-    except (ValueError, OSError) as error:
-      sys.exit(str(error))
+    folder, records = command.directory(), command.all_records()
+    print('\n' + verdicts.write(claims.CLAIMS, folder, records))
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.start(main)

@@ -19,10 +19,11 @@ from statistics import fmean, variance
 
 from experiments import command
 from experiments.ledger import runs
-from experiments.ledger.records import Records, spread, virtual_speed
+from experiments.ledger.records import Records, spread
 from experiments.paper import printed as paper
 from experiments.render import figures
 from experiments.render.report import draw as draw_curves
+from stale_adam.training.record import best, virtual_speed
 
 LOWER = next(iter(paper.TABLE1))  # Two thirds of the Transformer's rate.
 SECONDS = "virtual seconds, at the speeds of the paper's GPUs"
@@ -43,7 +44,7 @@ def targets(records: Records, model: str, **changes: float) -> dict[int, float]:
   printed = paper.TABLE3[model, paper.SYNC]
   found = records.all(runs.base(model, paper.SYNC, **changes))
   # Of the lowest, so that every synchronous seed reaches its targets.
-  ours = min((r['best_bleu'] for r in found), default=0.0)
+  ours = min(map(best, found), default=0.0)
   return {bleu: ours * bleu / printed.best_bleu for bleu in printed.hours}
 
 

@@ -14,21 +14,22 @@ import itertools
 from experiments import command
 from experiments.ledger import runs
 from experiments.ledger.records import Records
+from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
 from experiments.render.report import by_rate
 
 COMMUNICATIONS = (paper.SYNC, paper.ASYNC, paper.GLOBAL)
 
 
-def run(rate: float, communication: str) -> runs.Run:
-  """The table's cell."""
+def cell(rate: float, communication: str) -> Settings:
+  """Declares the run of a cell of the table."""
   return runs.base('transformer', communication, learning_rate=rate)
 
 
 FIRST, SECOND, *OTHERS = paper.TABLE5
 RUNS = runs.seeds(
-  itertools.starmap(run, itertools.product((FIRST, SECOND), COMMUNICATIONS))
-) + list(itertools.starmap(run, itertools.product(OTHERS, COMMUNICATIONS)))
+  itertools.starmap(cell, itertools.product((FIRST, SECOND), COMMUNICATIONS))
+) + list(itertools.starmap(cell, itertools.product(OTHERS, COMMUNICATIONS)))
 
 
 def report(records: Records) -> str:

@@ -14,6 +14,9 @@ import pytest
 import sacrebleu
 
 from experiments import grammar
+from experiments.ledger import settings
+from stale_adam.nmt import identity
+from stale_adam.nmt.data.corpus import directory
 from stale_adam.trace import Trace
 from stale_adam.training import checkpoint
 from stale_adam.training import record as results
@@ -115,6 +118,11 @@ def test_a_run_leaves_a_valid_record(run):
   printed, out = run
   record = results.read(out / 'record.json')
   assert (record['experiment'], record['scale']) == ('train', 'tiny')
+  assert record['run'] == (
+    'transformer-en-de-sync-2-local1-global2-rate0.003-seed3-epochs0.3'
+  )
+  text = directory(out.parents[1] / 'data', 'en-de')
+  assert record['text'] == identity.of(text)
   assert record['config']['communication']['workers'] == 2
   assert record['config']['communication']['synchronous'] is True
   assert record['config']['seed'] == record['provenance']['seed'] == 3
@@ -138,8 +146,8 @@ def test_a_run_leaves_a_valid_record(run):
 
 def test_a_run_leaves_its_parameters_and_events(run):
   _, out = run
-  params, about = checkpoint.load(out / 'params.npz')
-  assert params and about['model'] == 'transformer'
+  params, metadata = checkpoint.load(out / 'params.npz')
+  assert params and metadata['model'] == 'transformer'
   assert list(out.glob('events.out.tfevents.*'))
   assert (out / 'vocabulary.model').stat().st_size > 0
   assert not list(out.glob('*.partial'))
@@ -270,10 +278,11 @@ MISTAKES = [
   ('train --scale=small --data_dir=/nonexistent', '/nonexistent'),
   ('train --scale=paper --data_dir=/nonexistent', '/nonexistent'),
   ('train --pair=xx-yy', "'xx-yy'.*'en-de'"),
-  ('train --learning_rate=-1', 'learning_rate=-1.*non-negative'),
+  ('train --learning_rate=-1', 'learning_rate=-1.*from 0.0 up'),
   ('train --epochs=0', 'epochs=0.*positive'),
-  ('train --workers=0', 'workers=0.*positive'),
-  ('train --seed=-1', 'seed=-1.*'),
+  ('train --workers=0', 'workers=0.*1 or more'),
+  ('train --seed=-1', 'seed=-1.*from 0 up'),
+  ('train --sizes=width=3', 'sizes=width=3.*size, hidden'),
   ('train --scale=huge', 'huge.*tiny'),
   ('train --no_such_flag=1', 'no_such_flag'),
   ('train --data_dir={folder}/data --out={folder}/file', '{folder}/file'),
@@ -387,13 +396,17 @@ def test_timeline_writes_a_picture_beside_the_trace(outcomes, filled):
 def flags_of(name):
   """The names of the flags that a command defines, from its source."""
   tree = ast.parse((ROOT / 'experiments' / f'{name}.py').read_text())
-  return {
-    node.args[0].value
-    for node in ast.walk(tree)
-    if isinstance(node, ast.Call)
-    and isinstance(node.func, ast.Attribute)
-    and node.func.attr.startswith('DEFINE_')
-  }
+  found = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+      name, of = node.func.attr, getattr(node.func.value, 'id', None)
+      if name.startswith('DEFINE_'):
+        found.add(node.args[0].value)
+      elif (of, name) == ('options', 'settings'):
+        found |= {option.name for option in settings.options()}
+      elif of == 'options' and name != 'chosen':
+        found.add(name)
+  return found
 
 
 @pytest.mark.parametrize('name', COMMANDS)
@@ -410,7 +423,7 @@ def test_help_explains_every_flag(name, outcomes):
 
 
 def test_the_parser_of_help_finds_flags():
-  assert {'scale', 'workers', 'out'} <= flags_of('train')
+  assert {'scale', 'workers', 'pool', 'seed'} <= flags_of('train')
   assert {'train', 'translate', 'demo'} <= set(COMMANDS)
 
 

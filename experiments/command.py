@@ -20,7 +20,7 @@ from experiments import launch, options
 from experiments.ledger import execute, plan, runs, scales, texts
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import Stored
-from experiments.render.report import render
+from experiments.render.report import label, render
 from stale_adam.nmt import translation
 from stale_adam.training import record as record_lib
 
@@ -109,7 +109,8 @@ def complete(
     records.add(run, record)
     seconds = record['provenance']['seconds']
     print(
-      f'best {record_lib.metric(record)} {record_lib.best(record):.1f}, '
+      f'best {label(record_lib.metric(record))} '
+      f'{record_lib.best(record):.1f}, '
       f'{seconds:.0f} s',
       flush=True,
     )
@@ -170,18 +171,12 @@ def directory() -> Path:
   return Path(RESULTS.value or ('runs/micro' if rehearsal else 'results'))
 
 
-def all_records() -> list[Stored]:
-  """The records of every scale; --data_dir names the text of --scale."""
-  return [
-    Stored(scale, directory(), DATA_DIR.value)
-    if scale == SCALE.value
-    else Stored(scale, directory())
-    for scale in scales.SCALES
-  ]
-
-
-def execute_all(*experiments: ModuleType) -> None:
+def execute_all(*experiments: ModuleType) -> list[Stored]:
   """Trains what is missing, then renders, as the flags say.
+
+  Returns:
+    The records of every scale, those of --scale of the text that --data_dir
+    names; none after a dry run.
 
   Raises:
     ValueError, OSError: with a message for the user.
@@ -192,7 +187,7 @@ def execute_all(*experiments: ModuleType) -> None:
   wanted = only(wanted, SCALE.value, ONLY.value)
   if DRY_RUN.value:
     print(dry_run(wanted, records, DATA_DIR.value))
-    return
+    return []
   if training:
     # A program that one run has compiled is found by later processes.
     jax.config.update('jax_compilation_cache_dir', 'runs/.compiled')
@@ -211,8 +206,13 @@ def execute_all(*experiments: ModuleType) -> None:
         'made with other settings or is damaged. Without --plot_only they are '
         'made.'
       )
+  every = [
+    records if scale == SCALE.value else Stored(scale, directory())
+    for scale in scales.SCALES
+  ]
   for module in experiments:
-    print('\n' + render(module, directory(), all_records()))
+    print('\n' + render(module, directory(), every))
+  return every
 
 
 def dry_run(

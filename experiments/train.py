@@ -32,6 +32,7 @@ from absl import flags
 from experiments import launch, options
 from experiments.ledger import execute, scales, texts
 from experiments.ledger.settings import Settings
+from experiments.render.report import label
 from stale_adam import measure, pools
 from stale_adam.compiled import rows
 from stale_adam.nmt import translation
@@ -144,7 +145,7 @@ def load_trace() -> Trace | None:
 
 def report(record: dict, trace: Trace | None, out: Path) -> None:
   """Prints scores, staleness and speed."""
-  name = record_lib.metric(record)
+  name = label(record_lib.metric(record))
   print(f'best validation {name} {record_lib.best(record):.2f}')
   for test, score in record_lib.tests(record).items():
     print(f'{test} {name} {score:.2f} ({record["sacrebleu_signature"]})')

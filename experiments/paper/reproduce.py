@@ -1,11 +1,11 @@
-"""Everything: Tables 1 to 5, Figures 1 to 3, and what the paper leaves open.
+"""Reproduces Tables 1 to 5 and Figures 1 to 3, and goes beyond the paper.
 
   python -m experiments.paper.reproduce --scale=tiny
 
-Makes every run that is missing, the most telling first, each kept when it is
-finished: started again after a kill, it goes on where it was. Then renders all
-tables and figures and the checklist of the paper's claims. About two hours on
-two processor cores at `tiny`.
+Makes every run that is missing, the most important first, and keeps each one
+when it is finished: if the command is killed and started again, it continues
+there. Then renders all tables and figures and the checklist of the paper's
+claims. About two hours on two processor cores at `tiny`.
 """
 
 from experiments import command
@@ -40,9 +40,9 @@ EXPERIMENTS = (
 
 
 def main():
-  command.execute_all(*EXPERIMENTS)
-  if not command.DRY_RUN.value:
-    folder, records = command.directory(), command.all_records()
+  records = command.execute_all(*EXPERIMENTS)
+  if records:
+    folder = command.directory()
     print('\n' + verdicts.write(claims.CLAIMS, folder, records))
 
 

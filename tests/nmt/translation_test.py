@@ -12,6 +12,7 @@ from experiments import grammar
 from stale_adam.nmt import translation
 from stale_adam.nmt.data import batches, corpus, vocabulary
 from stale_adam.nmt.data.vocabulary import BOS, EOS
+from stale_adam.training import checkpoint
 
 ROWS = 24  # Of the reference.
 SHAPE = batches.Shape(rows=3, source=64, target=80)
@@ -247,6 +248,31 @@ def test_bleu_of_the_references_is_100(echo, text):
   assert task.validation_score({}) == score
   beams = [beam for *_, beam in seen]
   assert set(beams) == {5, 2} and beams == sorted(beams, reverse=True)
+
+
+def test_a_test_has_every_set_and_the_first_sentences_of_the_first(echo, text):
+  model, seen = echo
+  same = corpus.Pairs(text.train.target[:20], text.train.target[:20])
+  half = corpus.Pairs(text.train.source[:5], text.train.target[:5])
+  both = dataclasses.replace(text, tests={'same': same, 'half': half})
+  found = translation.Translation(model, both, SHAPE, beam=3).test({})
+  assert found.scores['same'] == pytest.approx(100)
+  assert found.scores['half'] < 50
+  assert [line['reference'] for line in found.examples] == same.target[:10]
+  assert all(line['translation'] == line['source'] for line in found.examples)
+  assert 'version:' in found.signature['sacrebleu_signature']
+  assert {beam for *_, beam in seen} == {3}
+
+
+def test_a_model_that_a_run_left_translates_the_same(model, params, tmp_path):
+  metadata = {'model': model.kind, 'sizes': dict(model.sizes)}
+  checkpoint.save(tmp_path / 'params.npz', params, metadata)
+  model.vocabulary.save(tmp_path / translation.VOCABULARY)
+  again, same = translation.load(tmp_path)
+  sentences = ['The old man reads a book.', '']
+  assert again.translate(same, sentences, 2) == model.translate(
+    params, sentences, 2
+  )
 
 
 def test_bleu_tells_translations_from_references(echo, text):

@@ -19,8 +19,8 @@ def main(function: Callable[[list[str]], Any]) -> None:
   setting when a process starts, so a process without it restarts itself.
 
   Args:
-    function: the command; it gets the arguments that are no flags, of which
-      only the first, the program's name, is allowed.
+    function: the command. Its argument is the program's name, in a list; any
+      other argument that is not a flag is an error.
   """
   wanted = 'glibc.malloc.hugetlb=1'
   tunables = os.environ.get('GLIBC_TUNABLES', '')

@@ -38,16 +38,18 @@ def plain(problem, optimizer, pushes):
   state = optimizer.init(params)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
-  def update(state, params, batch, number):
-    loss, gradient = worker.add(problem.loss, None, params, batch, key, number)
+  def update(state, params, batch, batch_id):
+    loss, gradient = worker.add(
+      problem.loss, None, params, batch, key, batch_id
+    )
     updates, state = optimizer.update(gradient, state, params)
     return state, optax.apply_updates(params, updates), loss
 
   def train():
     nonlocal params, state
-    for number in range(pushes):
-      batch = problem.batch(number)
-      state, params, _ = update(state, params, batch, number)
+    for batch_id in range(pushes):
+      batch = problem.batch(batch_id)
+      state, params, _ = update(state, params, batch, batch_id)
     jax.block_until_ready(params)
 
   return train

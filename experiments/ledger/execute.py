@@ -9,7 +9,7 @@ from experiments.ledger.settings import Settings
 from stale_adam import measure as measure_lib
 from stale_adam import pools
 from stale_adam.clock import Clock
-from stale_adam.nmt import identity, translation
+from stale_adam.nmt import translation
 from stale_adam.nmt.data import batches
 from stale_adam.nmt.data import corpus as corpus_lib
 from stale_adam.nmt.data import vocabulary as vocabulary_lib
@@ -77,7 +77,7 @@ def trace_settings(
   settings: Settings, task: translation.Translation
 ) -> dict[str, Any]:
   """All that decides a run's parameters together with its order of arrivals."""
-  problem = config(settings, task) | {'text': identity.of(task.corpus)}
+  problem = config(settings, task) | {'text': task.text}
   communication, seed = problem.pop('communication'), problem.pop('seed')
   return {'communication': communication, 'seed': seed, 'problem': problem}
 
@@ -121,7 +121,7 @@ def execute(
       'experiment': experiment,
       'scale': scale,
       'run': name,
-      'text': identity.of(task.corpus),
+      'text': task.text,
       'config': config(settings, task),
     },
     seed=settings.seed,

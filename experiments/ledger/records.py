@@ -1,4 +1,4 @@
-"""Records by run, and what tables read from them, whatever their origin."""
+"""Records by run, and what tables read from them."""
 
 import dataclasses
 import statistics

@@ -26,7 +26,7 @@ SEEDS = (0, 1, 2)
 def base(
   model: str, communication: str | Communication, **changes: Any
 ) -> Settings:
-  """A run as the paper has it, but for `changes`.
+  """A run with the paper's settings, except for `changes`.
 
   Args:
     model: 'transformer' or 'rnn'.

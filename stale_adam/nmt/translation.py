@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import sacrebleu
 
+from stale_adam.nmt import identity
 from stale_adam.nmt.data import batches as batches_lib
 from stale_adam.nmt.data import corpus as corpus_lib
 from stale_adam.nmt.data.vocabulary import BOS, Vocabulary
@@ -112,7 +113,7 @@ class Model:
     """
     params = jax.device_put(params)  # Once, not for every group.
     ids = self.vocabulary.encode(sentences)
-    # Nothing translates to nothing, whatever the model would say.
+    # An empty sentence stays empty; the model is not asked.
     buckets = collections.defaultdict(list)
     for i in (i for i, sentence in enumerate(ids) if sentence):
       buckets[-(len(ids[i]) + 1) // _BUCKET * -_BUCKET].append(i)
@@ -212,6 +213,11 @@ class Translation:
     return batches_lib.Batches(
       encode(pairs.source), encode(pairs.target), shape, seed
     )
+
+  @functools.cached_property
+  def text(self) -> dict[str, str]:
+    """Name and SHA-256 of the corpus, as the record keeps them."""
+    return identity.of(self.corpus)
 
   @property
   def units_per_epoch(self) -> int:

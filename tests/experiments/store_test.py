@@ -23,7 +23,7 @@ OTHERS = {'name': 'others en-de', 'sha256': 'c0ffee' + '0' * 58}
 
 
 def made(scale, run, text, **changes):
-  """A record of a run that nobody made."""
+  """An invented record of a run."""
   fields = {'scale': scale, 'run': runs.name(scale, run), 'text': text}
   config = runs.at(scale, run).config()
   return RECORD | fields | {'config': config} | changes

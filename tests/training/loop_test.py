@@ -26,7 +26,7 @@ def _loss(params, batch, key):
 
 
 class Task:
-  """Every batch has 10 target words and an epoch 10 batches."""
+  """A task whose batches have 10 words, and its epochs 10 batches."""
 
   metric, unit, rate = 'bleu', 'target_words', 'words_per_second'
   units_per_epoch = 100
@@ -40,10 +40,10 @@ class Task:
     init = lambda key: {'x': jnp.ones(3)}
     self.problem = problem.Problem(init, _loss, self.batch)
 
-  def batch(self, number):
-    if number == self._fails_at:
-      raise RuntimeError(f'batch {number} cannot be read')
-    return np.full(3, number, np.float32)
+  def batch(self, batch_id):
+    if batch_id == self._fails_at:
+      raise RuntimeError(f'batch {batch_id} cannot be read')
+    return np.full(3, batch_id, np.float32)
 
   def units(self, batch_id):
     self.clock += 10
@@ -182,7 +182,7 @@ def test_the_best_parameters_are_kept(run, tmp_path, losses, bleus, best):
 def test_a_point_of_the_curve(run):
   # Of no learning rate, so that each batch's loss is known.
   outcome = run(Task(range(50, 0, -10)), 2, rate=0.0, global_accumulation=2)
-  loss = lambda number: 1.5 * (1 - number) ** 2
+  loss = lambda batch_id: 1.5 * (1 - batch_id) ** 2
   assert len(outcome.curve) == 10
   # Two workers, a second a batch: batches 2i and 2i + 1 arrive together.
   assert outcome.curve[1] == {

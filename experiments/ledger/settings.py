@@ -2,9 +2,8 @@
 
 import dataclasses
 import json
-import typing
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 import optax
 
@@ -70,7 +69,11 @@ class Settings:
     Communication(4, synchronous=True),
   )
   learning_rate: float = _setting('Peak learning rate.', lowest=0.0)
-  warmup_updates: int = _setting('Updates until the peak.', lowest=0)
+  warmup_updates: int = _setting(
+    'Updates until the peak; by default fewer if an update sums more than four '
+    'batches.',
+    lowest=0,
+  )
   decay_after: int = _setting(
     'Updates until the inverse square root decay begins.', lowest=0
   )
@@ -176,107 +179,3 @@ def leaves(settings: Settings) -> dict[str, Any]:
       value = value._asdict()
     found |= value if isinstance(value, Mapping) else {field.name: value}
   return found
-
-
-class Option(NamedTuple):
-  """What a flag needs to be defined.
-
-  Attributes:
-    name: of the flag.
-    field: of the settings.
-    part: of that field; None if the flag sets the whole field.
-    kind: type of the value.
-    help: text for --help.
-    choices: value by the word that the flag takes; empty if any will do.
-  """
-
-  name: str
-  field: str
-  part: str | None
-  kind: Any
-  help: str
-  choices: Mapping[str, Any]
-
-
-# Said by a word: --communication=asynchronous.
-_WORDS = {
-  'synchronous': ('communication', {'synchronous': True, 'asynchronous': False})
-}
-
-
-def options() -> Iterator[Option]:
-  """One option for each setting, and for each part of a nested one."""
-  types = typing.get_type_hints(Settings)
-  for field in dataclasses.fields(Settings):
-    text, kind = field.metadata['help'], types[field.name]
-    choices = {word: word for word in field.metadata.get('choices', ())}
-    if isinstance(text, str):
-      yield Option(field.name, field.name, None, kind, text, choices)
-      continue
-    parts = typing.get_type_hints(kind)
-    for part, help_text in text.items():
-      name, words = _WORDS.get(part, (part, {}))
-      yield Option(name, field.name, part, parts[part], help_text, words)
-
-
-def changed(base: Settings, values: Mapping[str, Any]) -> dict[str, Any]:
-  """Fields of the settings to replace, as `dataclasses.replace` takes them.
-
-  Args:
-    base: the settings to change.
-    values: by the name of an option; None leaves the setting as it is.
-
-  Raises:
-    ValueError: if a list of sizes or speeds cannot be read.
-  """
-  fields: dict[str, Any] = {}
-  for option in options():
-    value = values.get(option.name)
-    if value is None:
-      continue
-    value = option.choices[value] if option.choices else value
-    old = fields.get(option.field, getattr(base, option.field))
-    if option.part is None:
-      fields[option.field] = _READ.get(option.field, _same)(value, old)
-    elif dataclasses.is_dataclass(old):
-      fields[option.field] = dataclasses.replace(old, **{option.part: value})
-    else:
-      fields[option.field] = old._replace(**{option.part: value})
-  return fields
-
-
-def _same(value: Any, old: Any) -> Any:
-  del old
-  return value
-
-
-def _sizes(items: list[str], old: Mapping[str, float]) -> dict[str, float]:
-  """Reads ['depth=2', 'dropout=0.1']."""
-  found = dict(old)
-  for item in items:
-    name, _, text = item.partition('=')
-    if name not in old:
-      raise ValueError(f'sizes={item}: use name=number, of {", ".join(old)}')
-    found[name] = type(old[name])(_number(text, f'sizes={item}'))
-  return found
-
-
-def _speeds(items: list[str], old: tuple[float, ...]) -> tuple[float, ...]:
-  shown = f'words_per_second={",".join(items)}'
-  if len(items) != len(old):
-    raise ValueError(f'{shown}: use {len(old)} numbers, joined by commas')
-  return tuple(_number(text, shown) for text in items)
-
-
-def _number(text: str, shown: str) -> float:
-  try:
-    return float(text)
-  except ValueError:
-    raise ValueError(f'{shown}: {text!r} is not a number') from None
-
-
-# Fields whose flags are lists of text.
-_READ: Mapping[str, Callable[[Any, Any], Any]] = {
-  'sizes': _sizes,
-  'words_per_second': _speeds,
-}

@@ -13,8 +13,7 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from experiments import grammar
-from experiments.ledger import settings
+from experiments import grammar, options
 from stale_adam.nmt import identity
 from stale_adam.nmt.data.corpus import directory
 from stale_adam.trace import Trace
@@ -409,7 +408,7 @@ def flags_of(name):
       if name.startswith('DEFINE_'):
         found.add(node.args[0].value)
       elif (of, name) == ('options', 'settings'):
-        found |= {option.name for option in settings.options()}
+        found |= {option.name for option in options.options()}
       elif of == 'options' and name != 'chosen':
         found.add(name)
   return found

@@ -7,12 +7,13 @@ import typing
 import pytest
 from invented import ALL
 
+from experiments import options
 from experiments.ledger import runs, scales, settings
 from experiments.paper import printed as paper
 from stale_adam.training.task import Budget
 
 BASE = scales.settings('tiny', 'transformer')
-OPTIONS = list(settings.options())
+OPTIONS = list(options.options())
 # Another value for each option, as a flag has it, and what it comes to.
 OTHER = {
   'model': ('rnn', 'rnn'),
@@ -38,7 +39,7 @@ def test_every_value_has_one_option_with_help():
 @pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
 def test_an_option_changes_its_setting_alone(option):
   value, expected = OTHER[option.name]
-  fields = settings.changed(BASE, {option.name: value, 'none': None})
+  fields = options.changed(BASE, {option.name: value, 'none': None})
   changed = settings.leaves(dataclasses.replace(BASE, **fields))
   before = settings.leaves(BASE)
   name = {'sizes': 'dropout'}.get(option.name, option.part or option.field)
@@ -52,7 +53,7 @@ def test_a_name_tells_a_changed_setting(option):
   value, expected = OTHER[option.name]
   if option.name == 'global_accumulation':
     return
-  fields = settings.changed(BASE, {option.name: value})
+  fields = options.changed(BASE, {option.name: value})
   name = scales.name('tiny', dataclasses.replace(BASE, **fields))
   assert name != scales.name('tiny', BASE)
   if option.name not in ('model', 'pair', 'communication', 'optimizer'):
@@ -97,12 +98,12 @@ def test_a_value_that_is_not_allowed(values, message):
 )
 def test_a_size_that_cannot_be_read(items, message):
   with pytest.raises(ValueError, match=message):
-    settings.changed(BASE, {'sizes': items})
+    options.changed(BASE, {'sizes': items})
 
 
 def test_parts_are_checked_too():
   with pytest.raises(ValueError, match='epochs=0: use a positive'):
-    settings.changed(BASE, {'epochs': 0})
+    options.changed(BASE, {'epochs': 0})
 
 
 # What a later version may look like: new settings at their defaults.
@@ -149,7 +150,7 @@ def test_a_setting_that_differs_from_its_default_tells_runs_apart():
 def test_a_record_of_another_value_does_not_agree(option):
   value, expected = OTHER[option.name]
   made = dataclasses.replace(
-    BASE, **settings.changed(BASE, {option.name: value})
+    BASE, **options.changed(BASE, {option.name: value})
   )
   # The text's digest tells languages apart.
   same = option.name == 'pair' or made == BASE

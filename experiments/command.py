@@ -1,11 +1,10 @@
-"""The command line of tables and figures: make what is missing, then render.
+"""The command line of tables and figures: make missing runs, then render.
 
-An experiment declares `RUNS` and `report(records)`; one with a picture,
-`draw(path, records)`, too.
+An experiment is a module with `RUNS` and `report(records)`; one with a picture
+also has `draw(path, records)`.
 """
 
 import functools
-import math
 import re
 import statistics
 import sys
@@ -17,44 +16,36 @@ from types import ModuleType
 import jax
 from absl import flags
 
-from experiments.ledger import execute as experiment
-from experiments.ledger import scales
-from experiments.ledger.records import Records
-from experiments.ledger.runs import Run, base
-from experiments.paper import printed as paper
-from experiments.render.report import render
+from experiments import launch, options
+from experiments.ledger import execute, plan, runs, scales, texts
+from experiments.ledger.settings import Settings
+from experiments.ledger.store import Stored
+from experiments.render.report import label, render
 from stale_adam.nmt import translation
-from stale_adam.policy import Communication
+from stale_adam.training import record as record_lib
 
-SCALE = flags.DEFINE_enum(
-  'scale', 'tiny', list(scales.SCALES), 'Size of model, data and run.'
-)
-DATA_DIR = flags.DEFINE_string(
-  'data_dir',
-  None,
-  'Directory of the text, for any scale but tiny and micro; see '
-  'experiments.train.',
-)
+SCALE = options.scale()
+DATA_DIR = options.data_dir()
 PLOT_ONLY = flags.DEFINE_bool(
   'plot_only', False, 'Render from the records that are there; train nothing.'
 )
 DRY_RUN = flags.DEFINE_bool(
   'dry_run',
   False,
-  'Print what would be trained, how large it is and what memory it takes; '
-  'train nothing.',
+  'Print the runs that are missing, the size of their models and the memory '
+  'that they take; train nothing.',
 )
 ONLY = flags.DEFINE_string(
   'only',
   None,
-  'Regular expression: train only runs whose name it is found in, such as '
-  '"transformer.*seed0"; --dry_run prints the names of those to make.',
+  'Regular expression: train only runs with a match in their name, such as '
+  '"transformer.*seed0". --dry_run prints the names of missing runs.',
 )
 MINUTES = flags.DEFINE_float(
   'minutes',
   None,
-  'Begin no run expected to end later than this from now, as finished runs of '
-  'its model took; the first of a model is begun all the same.',
+  'Start no run that is expected to end later than this from now, judged by '
+  'finished runs of its model. The first run of a model is always started.',
   0.0,
 )
 RESULTS = flags.DEFINE_string(
@@ -65,32 +56,36 @@ RESULTS = flags.DEFINE_string(
 )
 
 
-@functools.lru_cache(maxsize=1)
-def _corpus(scale: str, pair: str, data_dir: str | None):
-  return scales.load(scale, scales.SCALES[scale].pairs[pair], data_dir)
+def _task(
+  scale: str, settings: Settings, data_dir: str | None
+) -> translation.Translation:
+  """The task of a run, shared by all runs that differ in nothing it reads."""
+  own = {name: getattr(settings, name) for name in execute.TASK_FIELDS}
+  shared = scales.settings(scale, settings.model, **own)
+  return _make_task(scale, shared, data_dir)
 
 
 @functools.lru_cache(maxsize=8)
-def _task(
-  scale: str, model: str, pair: str, seed: int, data_dir: str | None
+def _make_task(
+  scale: str, settings: Settings, data_dir: str | None
 ) -> translation.Translation:
-  """Shared by runs that differ in nothing else, with what is compiled."""
-  some = base(model, paper.SYNC, pair=pair, seed=seed)
-  return experiment.task(some.settings(scale), _corpus(scale, pair, data_dir))
+  text = texts.load(scale, settings.pair, data_dir)
+  return execute.make_task(settings, text)
 
 
 def complete(
-  runs: Sequence[Run],
-  records: Records,
+  wanted: Sequence[Settings],
+  records: Stored,
   data_dir: str | None,
   minutes: float | None = None,
 ) -> None:
-  """Makes the runs that are missing, in their order, each kept when finished.
+  """Makes the runs that are missing, in order; keeps each one when finished.
 
-  Killed, it loses the run that it was at; started again, it goes on there. It
-  ends before a run that is expected to end after so many minutes.
+  If the process is killed, only the run in progress is lost; the next call goes
+  on there. Ends before a run that is expected to end after so many minutes.
   """
-  missing, began = todo(runs, records), time.monotonic()
+  missing, began = todo(wanted, records), time.monotonic()
+  scale = records.scale
   for i, run in enumerate(missing, start=1):
     if records.get(run) is not None:
       continue  # Another process has made it meanwhile.
@@ -98,63 +93,72 @@ def complete(
       seconds = time.monotonic() - began + (_seconds([run], records) or 0)
       if seconds >= 60 * minutes:
         print(f'\nThe next run would end after {minutes:g} minutes; missing:')
-        print('\n'.join(r.name(records.scale) for r in todo(runs, records)))
+        print('\n'.join(runs.name(scale, r) for r in todo(wanted, records)))
         return
-    name = run.name(records.scale)
+    name, settings = runs.name(scale, run), runs.at(scale, run)
     left = _time_left(missing[i - 1 :], records)
     print(f'\n[{i}/{len(missing)}] {name}; {left}', flush=True)
-    record, _ = experiment.run(
-      run.settings(records.scale),
-      _task(records.scale, run.model, run.pair, run.seed, data_dir),
-      Path('runs') / 'paper' / records.scale / name,
+    record = execute.execute(
+      settings,
+      _task(scale, settings, data_dir),
+      Path('runs') / 'paper' / scale / name,
       'paper',
-      records.scale,
+      scale,
       name,
     )
     records.add(run, record)
     seconds = record['provenance']['seconds']
-    print(f'best BLEU {record["best_bleu"]:.1f}, {seconds:.0f} s', flush=True)
+    print(
+      f'best {label(record_lib.metric(record))} '
+      f'{record_lib.best(record):.1f}, '
+      f'{seconds:.0f} s',
+      flush=True,
+    )
 
 
-def todo(runs: Iterable[Run], records: Records) -> list[Run]:
-  """Those that the scale has and nobody has made yet, once each."""
+def todo(wanted: Iterable[Settings], records: Stored) -> list[Settings]:
+  """The runs that exist at the scale and have no record, once each."""
   return [
     run
-    for run in dict.fromkeys(runs)
+    for run in dict.fromkeys(wanted)
     if records.pair(run.pair) and records.get(run) is None
   ]
 
 
-def only(runs: Iterable[Run], scale: str, pattern: str | None) -> list[Run]:
-  """Those whose name at the scale the expression is found in.
+def only(
+  wanted: Iterable[Settings], scale: str, pattern: str | None
+) -> list[Settings]:
+  """The runs with a match of the expression in their name at the scale.
 
   Raises:
-    ValueError: if it is none, or is found nowhere.
+    ValueError: if the expression is not valid, or has no match at all.
   """
-  runs = [run for run in runs if run.pair in scales.SCALES[scale].pairs]
+  wanted = [run for run in wanted if run.pair in scales.SCALES[scale].pairs]
   try:
-    found = [run for run in runs if re.search(pattern or '', run.name(scale))]
+    found = [
+      run for run in wanted if re.search(pattern or '', runs.name(scale, run))
+    ]
   except re.error as error:
     raise ValueError(
-      f'--only={pattern} is no regular expression: {error}'
+      f'--only={pattern} is not a regular expression: {error}'
     ) from None
-  if runs and not found:
+  if wanted and not found:
     raise ValueError(
-      f'--only={pattern} is in the name of none of {len(runs)} runs, such as '
-      f'{runs[0].name(scale)}: --dry_run alone prints those to make'
+      f'--only={pattern} matches none of {len(wanted)} runs, such as '
+      f'{runs.name(scale, wanted[0])}; --dry_run prints the missing ones'
     )
   return found
 
 
-def _seconds(runs: Sequence[Run], records: Records) -> float | None:
-  """What runs will take, by finished ones of the same model; None: unknown."""
-  took = {run.model: records.durations(run.model) for run in runs}
+def _seconds(wanted: Sequence[Settings], records: Stored) -> float | None:
+  """Seconds that runs will take, by finished ones; None if unknown."""
+  took = {run.model: records.durations(run.model) for run in wanted}
   if not all(took.values()):
     return None
-  return sum(statistics.median(took[run.model]) for run in runs)
+  return sum(statistics.median(took[run.model]) for run in wanted)
 
 
-def _time_left(missing: Sequence[Run], records: Records) -> str:
+def _time_left(missing: Sequence[Settings], records: Stored) -> str:
   seconds = _seconds(missing, records)
   if seconds is None:
     return 'time left unknown until a run of each model is finished'
@@ -167,89 +171,79 @@ def directory() -> Path:
   return Path(RESULTS.value or ('runs/micro' if rehearsal else 'results'))
 
 
-def execute(*experiments: ModuleType) -> None:
-  """Trains what is missing, then renders, as the flags say."""
-  records = Records(SCALE.value, directory())
+def execute_all(*experiments: ModuleType) -> list[Stored]:
+  """Trains what is missing, then renders, as the flags say.
+
+  Returns:
+    The records of every scale, those of --scale of the text that --data_dir
+    names; none after a dry run.
+
+  Raises:
+    ValueError, OSError: with a message for the user.
+  """
+  training = not (PLOT_ONLY.value or DRY_RUN.value)
+  records = Stored(SCALE.value, directory(), DATA_DIR.value, training)
   wanted = [run for module in experiments for run in module.RUNS]
-  try:
-    wanted = only(wanted, SCALE.value, ONLY.value)
-    if DRY_RUN.value:
-      print(dry_run(wanted, records, DATA_DIR.value))
-      return
-    if not PLOT_ONLY.value:
-      # What one run has compiled, the next one finds, whatever its process.
-      jax.config.update('jax_compilation_cache_dir', 'runs/.compiled')
-      jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
-      complete(wanted, records, DATA_DIR.value, MINUTES.value)
-    elif missing := todo(wanted, records):
-      stale = sum(records.path(run).exists() for run in missing)
+  wanted = only(wanted, SCALE.value, ONLY.value)
+  if DRY_RUN.value:
+    print(dry_run(wanted, records, DATA_DIR.value))
+    return []
+  if training:
+    # A program that one run has compiled is found by later processes.
+    jax.config.update('jax_compilation_cache_dir', 'runs/.compiled')
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
+    complete(wanted, records, DATA_DIR.value, MINUTES.value)
+  else:
+    missing = todo(wanted, records)
+    print(
+      f'{len({*wanted}) - len(missing)} of {len({*wanted})} runs found at '
+      f'{SCALE.value}'
+    )
+    if missing:
+      changed = sum(records.exists(run) for run in missing)
       print(
-        f'{len(missing)} runs are missing at {SCALE.value}, {stale} of which '
-        'were made with other settings: without --plot_only they are made'
+        f'{len(missing)} are missing; {changed} of them have a record that was '
+        'made with other settings or is damaged. Without --plot_only they are '
+        'made.'
       )
-    for module in experiments:
-      print('\n' + render(module, directory()))
-  except (ValueError, OSError) as error:
-    sys.exit(str(error))
+  every = [
+    records if scale == SCALE.value else Stored(scale, directory())
+    for scale in scales.SCALES
+  ]
+  for module in experiments:
+    print('\n' + render(module, directory(), every))
+  return every
+
+
+def dry_run(
+  wanted: Iterable[Settings], records: Stored, data_dir: str | None
+) -> str:
+  """What `complete` would train, with size and memory of each model."""
+  scale, missing = records.scale, todo(wanted, records)
+  lines = [runs.name(scale, run) for run in missing]
+  lines.append(f'{len(missing)} runs to make; {_time_left(missing, records)}')
+  for model in sorted({run.model for run in missing}):
+    own = [run for run in missing if run.model == model]
+    lines += [f'{model}:', *plan.describe(own, scale, data_dir)]
+  return '\n'.join(lines)
 
 
 def main(name: str) -> None:
   """The command of the one experiment whose module has this name."""
-  run(lambda _: execute(sys.modules[name]))
+  start(lambda: execute_all(sys.modules[name]))
 
 
-def run(function: Callable[[list[str]], None]) -> None:
-  """`experiment.main`, whose --help explains the flags of this file too."""
+def start(function: Callable[[], None]) -> None:
+  """Starts a command that has the flags of this file; --help explains them."""
   for flag in (SCALE, DATA_DIR, ONLY, MINUTES, PLOT_ONLY, DRY_RUN, RESULTS):
     flags.FLAGS.register_key_flag_for_module(
       sys.argv[0], flags.FLAGS[flag.name]
     )
-  experiment.main(function)
 
-
-def dry_run(runs: Iterable[Run], records: Records, data_dir: str | None) -> str:
-  """What `complete` would train, and the size and memory of each model."""
-  scale, missing = records.scale, todo(runs, records)
-  lines = [run.name(scale) for run in missing]
-  lines.append(f'{len(missing)} runs to make; {_time_left(missing, records)}')
-  for model in sorted({run.model for run in missing}):
-    own = [run for run in missing if run.model == model]
-    lines += [f'{model}:', *_sizes(own, scale, data_dir)]
-  return '\n'.join(lines)
-
-
-def _sizes(
-  runs: Sequence[Run], scale: str, data_dir: str | None
-) -> Iterable[str]:
-  """Lines about runs of one model: parameters, memory, words."""
-  settings = runs[0].settings(scale)
-  parameters, gradient_bytes = experiment.size(settings)
-  held = max(_snapshots(run.communication) for run in runs)
-  server = 4 * parameters * (3 + held) / 2**20
-  yield f'  {parameters:,} parameters'
-  yield (
-    f'  server {server:,.0f} MiB: two moments, a sum, and {held} versions of '
-    'the parameters at most, if workers are about equally fast'
-  )
-  yield (
-    f'  each worker {gradient_bytes / 2**20:,.0f} MiB for a gradient of '
-    f'{settings.shape.rows} rows of {settings.shape.target} positions'
-  )
-  for pair in dict.fromkeys(run.pair for run in runs):
-    ours = scales.SCALES[scale].pairs[pair]
+  def command(_):
     try:
-      task = _task(scale, settings.model, pair, 0, data_dir)
+      function()
     except (ValueError, OSError) as error:
-      yield f'  {ours}: words an epoch unknown, {error}'
-      continue
-    words = task.words_per_epoch
-    total = words * settings.budget.epochs
-    yield f'  {ours}: {words:,} target words an epoch, {total:,.0f} a run'
+      sys.exit(str(error))
 
-
-def _snapshots(communication: Communication) -> int:
-  """Versions at once: those that equal workers hold, and the next."""
-  if communication.synchronous:
-    return 2
-  pushes = communication.pushes_per_update
-  return math.ceil((communication.workers - 1) / pushes) + 2
+  launch.main(command)

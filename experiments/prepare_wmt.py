@@ -3,18 +3,20 @@
   pip install -e '.[wmt]'
   python -m experiments.prepare_wmt --pair=en-de --data_dir=data/wmt
 
-Needs the extra `wmt`, which is TensorFlow (2.3 GB): TensorFlow Datasets unpacks
-its downloads with it. Reading what is left here, as experiments.train does with
-the same --data_dir, takes no TensorFlow. A pair and its reverse share data.
+Needs the extra `wmt`, which installs TensorFlow (2.3 GB): TensorFlow Datasets
+unpacks its downloads with it. Commands that read the result, such as
+experiments.train with the same --data_dir, do not need TensorFlow. A pair and
+its reverse share their data.
 
   en-de  WMT17: Europarl, Common Crawl, News Commentary, Rapid; in all 5.9
          million pairs.
   en-fi  WMT18: Europarl, ParaCrawl, Rapid, Wikipedia headlines.
   en-ru  WMT18: Common Crawl, News Commentary, ParaCrawl, the UN corpus (most of
-         it), Wikipedia headlines; not Yandex's, which is fetched by hand only.
+         it), Wikipedia headlines. Yandex's corpus is left out: it cannot be
+         downloaded automatically.
 
-Each comes with its newstests; `stale_adam.nmt.data.corpus.wmt` says which year
-validates. Takes hours, and prints how many pairs each split has.
+Each comes with its newstests; `help(stale_adam.nmt.data.corpus.wmt)` says which
+year is for validation. Takes hours; prints the number of pairs in each split.
 """
 
 import sys
@@ -27,10 +29,12 @@ PAIR = flags.DEFINE_enum(
   'pair',
   None,
   ['en-de', 'en-fi', 'en-ru', 'de-en', 'fi-en', 'ru-en'],
-  'Languages to fetch.',
+  'Source and target language.',
 )
 DATA_DIR = flags.DEFINE_string(
-  'data_dir', None, 'Directory to fill; what it has already is kept.'
+  'data_dir',
+  None,
+  'Directory for the data; files that it already has are kept.',
 )
 flags.mark_flags_as_required(['pair', 'data_dir'])
 

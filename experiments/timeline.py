@@ -1,11 +1,11 @@
-"""Where a run's time went, for Perfetto to show: who computed, pushed, waited.
+"""Draws where the time of a run went: who computed, pushed and waited.
 
   python -m experiments.timeline --trace=runs/en-de/trace.npz
 
-writes runs/en-de/timeline.json, which https://ui.perfetto.dev opens: a track
-for the server, with counters of staleness, version and loss, and one for each
-worker; an arrow leads from each pull to the push made from it. Prints the share
-of their time that workers and server were busy. A few seconds.
+writes runs/en-de/timeline.json; open it in https://ui.perfetto.dev. The server
+has a track with counters of staleness, version and loss, every worker has a
+track, and an arrow leads from each pull to the push made from it. Prints which
+share of the time workers and server were busy. Takes a few seconds.
 """
 
 import sys
@@ -13,13 +13,15 @@ from pathlib import Path
 
 from absl import flags
 
-from experiments.ledger import execute as experiment
+from experiments import launch
 from stale_adam import timeline
 from stale_adam.trace import Trace, busy_share
 
-TRACE = flags.DEFINE_string('trace', None, 'trace.npz of a run.', required=True)
+TRACE = flags.DEFINE_string(
+  'trace', None, 'File trace.npz that a run left.', required=True
+)
 OUT = flags.DEFINE_string(
-  'out', None, 'JSON file to write; timeline.json beside the trace by default.'
+  'out', None, 'JSON file to write; by default timeline.json beside the trace.'
 )
 
 
@@ -40,4 +42,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  experiment.main(main)
+  launch.main(main)

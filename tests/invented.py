@@ -1,4 +1,4 @@
-"""Records that nobody made: for tests of what is rendered from records."""
+"""Invented records, for tests of what is rendered from records."""
 
 import dataclasses
 from pathlib import Path
@@ -11,10 +11,10 @@ ALL = [run for module in reproduce.EXPERIMENTS for run in module.RUNS]
 
 
 class Invented(Records):
-  """Records that nobody made: BLEU and more, by run without its seed."""
+  """Invented records by run; every seed has the record of seed 0."""
 
   def __init__(self, found, scale='small'):
-    super().__init__(scale, Path('nowhere'))
+    super().__init__(scale)
     self._invented = found
 
   def get(self, run):
@@ -34,6 +34,7 @@ RECORD = {
   'experiment': 'table1',
   'scale': 'tiny',
   'run': 'transformer-seed0',
+  'text': {'name': 'nothing en-de', 'sha256': 'ab' * 32},
   'config': {'pair': 'en→de', 'shape': [8, 48, 48]},
   'curve': [
     {

@@ -19,7 +19,7 @@ PUSHES = 60
 def problem():
   """As `experiments.train --scale=tiny`, with dropout, on fewer sentences."""
   text = grammar.corpus(train=800, validation=8, test=8)
-  settings = scales.settings('tiny', 'transformer', sa.Communication(4))
+  settings = scales.settings('tiny', 'transformer')
   sizes = settings.sizes | {'dropout': 0.1}
   pieces = vocabulary.train(text.train, settings.vocabulary)
   model = translation.Model('transformer', pieces, sizes)

@@ -13,28 +13,28 @@ import time
 import jax
 from absl import flags
 
-from experiments.ledger import execute as experiment
-from experiments.ledger import scales
-from stale_adam.policy import Communication
+from experiments import launch, options
+from experiments.ledger import execute, scales, texts
+from stale_adam.nmt import translation
 
-DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in experiments.train.')
-PAIR = flags.DEFINE_string('pair', 'en-de', 'Source-target.')
-MODEL = flags.DEFINE_string('model', None, "A run's directory.")
-BEAM = flags.DEFINE_integer('beam', 4, 'Hypotheses a sentence.', 1)
-SENTENCES = flags.DEFINE_integer('sentences', 1000, 'How many.', 1)
+DATA_DIR, PAIR = options.data_dir(), options.pair()
+MODEL = flags.DEFINE_string(
+  'model', None, 'Directory that a run left; by default fresh parameters.'
+)
+BEAM = flags.DEFINE_integer('beam', 4, 'Beam size.', 1)
+SENTENCES = flags.DEFINE_integer('sentences', 1000, 'Number of sentences.', 1)
 
 
 def main(_):
-  text = scales.load(
-    'small' if DATA_DIR.value else 'tiny', PAIR.value, DATA_DIR.value
-  )
+  scale = 'small' if DATA_DIR.value else 'tiny'
+  text = texts.load(scale, PAIR.value, DATA_DIR.value)
   sentences = next(iter(text.tests.values())).source
   sentences = (sentences * SENTENCES.value)[: SENTENCES.value]
   if MODEL.value:
-    model, params = experiment.load(MODEL.value)
+    model, params = translation.load(MODEL.value)
   else:
-    settings = scales.settings('small', 'transformer', Communication(4))
-    model = experiment.task(settings, text).model
+    settings = scales.settings('small', 'transformer', pair=PAIR.value)
+    model = execute.make_task(settings, text).model
     params = model.init(jax.random.key(0))
   for name in ('with compilation', 'compiled'):
     began = time.perf_counter()
@@ -48,4 +48,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  experiment.main(main)
+  launch.main(main)

@@ -17,18 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments.ledger import execute as experiment
-from experiments.ledger import scales
+from experiments import launch, options
+from experiments.ledger import execute, scales, texts
+from experiments.ledger.settings import MODELS
 from stale_adam.nmt.data.vocabulary import BOS
 from stale_adam.nmt.models import layers
-from stale_adam.policy import Communication
 
-DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in experiments.train.')
-PAIR = flags.DEFINE_string('pair', 'en-de', 'Source-target.')
-MODEL = flags.DEFINE_enum(
-  'model', 'transformer', ['transformer', 'rnn'], 'Which model.'
-)
-REPEATS = flags.DEFINE_integer('repeats', 40, 'Gradients timed.', 1)
+DATA_DIR, PAIR = options.data_dir(), options.pair()
+MODEL = flags.DEFINE_enum('model', 'transformer', MODELS, 'Model to time.')
+REPEATS = flags.DEFINE_integer('repeats', 40, 'Number of gradients timed.', 1)
 
 
 def without_softmax(model, params, batch, key):
@@ -43,11 +40,10 @@ def without_softmax(model, params, batch, key):
 
 
 def main(_):
-  settings = scales.settings('small', MODEL.value, Communication(1))
+  settings = scales.settings('small', MODEL.value, pair=PAIR.value)
   scale = 'small' if DATA_DIR.value else 'tiny'
-  task = experiment.task(
-    settings, scales.load(scale, PAIR.value, DATA_DIR.value)
-  )
+  text = texts.load(scale, PAIR.value, DATA_DIR.value)
+  task = execute.make_task(settings, text)
   model, loss = task.model, task.problem.loss
   key = jax.random.key(0)
   params = jax.jit(model.init)(key)
@@ -68,11 +64,11 @@ def main(_):
       times.append(time.perf_counter() - began)
     print(f'{name}: {1e3 * np.median(times[3:]):.1f} ms', flush=True)
   began = time.perf_counter()
-  for number in range(100):
-    task.problem.batch(number)
+  for batch_id in range(100):
+    task.problem.batch(batch_id)
   print(f'making a batch: {10 * (time.perf_counter() - began):.2f} ms')
   print(f'load {os.getloadavg()[0]:.1f}')
 
 
 if __name__ == '__main__':
-  experiment.main(main)
+  launch.main(main)

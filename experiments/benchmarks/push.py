@@ -22,7 +22,7 @@ import optax
 from absl import flags
 
 import stale_adam as sa
-from experiments.ledger import execute as experiment
+from experiments import launch
 from stale_adam import policy, server, worker
 
 PARAMETERS = flags.DEFINE_integer(
@@ -115,4 +115,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  experiment.main(main)
+  launch.main(main)

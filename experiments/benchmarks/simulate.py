@@ -21,8 +21,8 @@ import optax
 from absl import flags
 
 import stale_adam as sa
-from experiments.ledger import execute as experiment
-from experiments.ledger import scales
+from experiments import launch
+from experiments.ledger import execute, scales, texts
 from stale_adam import server, worker
 
 PUSHES = flags.DEFINE_integer('pushes', 512, 'Gradients of every turn.', 1)
@@ -38,16 +38,18 @@ def plain(problem, optimizer, pushes):
   state = optimizer.init(params)
 
   @functools.partial(jax.jit, donate_argnums=(0, 1))
-  def update(state, params, batch, number):
-    loss, gradient = worker.add(problem.loss, None, params, batch, key, number)
+  def update(state, params, batch, batch_id):
+    loss, gradient = worker.add(
+      problem.loss, None, params, batch, key, batch_id
+    )
     updates, state = optimizer.update(gradient, state, params)
     return state, optax.apply_updates(params, updates), loss
 
   def train():
     nonlocal params, state
-    for number in range(pushes):
-      batch = problem.batch(number)
-      state, params, _ = update(state, params, batch, number)
+    for batch_id in range(pushes):
+      batch = problem.batch(batch_id)
+      state, params, _ = update(state, params, batch, batch_id)
     jax.block_until_ready(params)
 
   return train
@@ -99,9 +101,9 @@ def measure(sides, gradients: int):
 
 
 def main(_):
-  settings = scales.settings('tiny', 'transformer', sa.Communication(4))
-  learning = experiment.task(settings, scales.load('tiny', 'en-de', None))
-  problem, pushes = learning.problem, PUSHES.value
+  settings = scales.settings('tiny', 'transformer')
+  task = execute.make_task(settings, texts.load('tiny', settings.pair, None))
+  problem, pushes = task.problem, PUSHES.value
   optimizer = settings.transformation()
   sides = {'plain': plain(problem, optimizer, pushes)}
   for workers in map(int, WORKERS.value):
@@ -120,4 +122,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  experiment.main(main)
+  launch.main(main)

@@ -22,12 +22,11 @@ import time
 import numpy as np
 from absl import app, flags
 
-from experiments.ledger import execute as experiment
-from experiments.ledger import scales
+from experiments import launch, options
+from experiments.ledger import execute, scales, texts
 from stale_adam.policy import Communication
 
-DATA_DIR = flags.DEFINE_string('data_dir', None, 'As in experiments.train.')
-PAIR = flags.DEFINE_string('pair', 'en-de', 'Source-target.')
+DATA_DIR, PAIR = options.data_dir(), options.pair()
 CORES = flags.DEFINE_integer('cores', 2, 'Processor cores of either side.', 1)
 TURNS = flags.DEFINE_integer('turns', 7, 'Turns of either side.', 1)
 BATCHES = flags.DEFINE_integer('batches', 64, 'Batches a turn.', 1)
@@ -36,20 +35,21 @@ SIDE = flags.DEFINE_enum(
 )
 
 
-def learning():
+def shared():
   """The settings and the task that both sides share."""
-  settings = scales.settings('small', 'transformer', Communication(4))
-  text = scales.load(
-    'small' if DATA_DIR.value else 'tiny', PAIR.value, DATA_DIR.value
+  settings = scales.settings(
+    'small', 'transformer', pair=PAIR.value, communication=Communication(4)
   )
-  return settings, experiment.task(settings, text)
+  scale = 'small' if DATA_DIR.value else 'tiny'
+  text = texts.load(scale, PAIR.value, DATA_DIR.value)
+  return settings, execute.make_task(settings, text)
 
 
 def jax_side():
   """`train(count) -> (target words, seconds)` of the asynchronous server."""
   import stale_adam as sa
 
-  settings, task = learning()
+  settings, task = shared()
   schedule = sa.inverse_sqrt(settings.learning_rate, settings.warmup_updates)
   optimizer = sa.adam(schedule)
 
@@ -61,7 +61,7 @@ def jax_side():
       pushes = [push for push, _ in itertools.islice(arrivals, count)]
     # The pool waits for gradients under way: none runs in the others' turn.
     seconds = time.perf_counter() - began
-    words = sum(task.target_words(i) for push in pushes for i in push.ids)
+    words = sum(task.units(i) for push in pushes for i in push.ids)
     return words, seconds
 
   return train
@@ -74,7 +74,7 @@ def torch_side():
   from experiments.benchmarks import peer_torch
 
   torch.set_num_threads(CORES.value)
-  settings, task = learning()
+  settings, task = shared()
   encode = lambda side: [
     np.array([*s, peer_torch.EOS]) for s in task.model.vocabulary.encode(side)
   ]
@@ -148,4 +148,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  experiment.main(main)
+  launch.main(main)

@@ -1,11 +1,11 @@
-"""Other optimizers under plain asynchrony, which the paper leaves open.
+"""Beyond the paper: other optimizers in plain asynchronous training.
 
   python -m experiments.beyond.optimizers --scale=tiny
 
-Question (section 7): can a plain asynchronous Transformer, four workers and no
-accumulation, be trained under another optimizer than Adam? Each has a grid of
+Question (section 7): can another optimizer than Adam train a plain asynchronous
+Transformer, with four workers and no accumulation? Each optimizer has a grid of
 learning rates; its best is compared with synchronous Adam. One seed, or three
-where a deviation is shown. 39 runs, of which Table 1 shares 2; about 25 minutes
+where a deviation is shown. 39 runs, 2 of them also in Table 1; about 25 minutes
 on two processor cores at `tiny`.
 """
 
@@ -14,11 +14,12 @@ from pathlib import Path
 from experiments import command
 from experiments.ledger import runs
 from experiments.ledger.records import Records
+from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
 from experiments.render import figures
 from experiments.render.report import draw as draw_curves
 
-# As the paper would print them: a scale multiplies them, as it does Adam's.
+# On the paper's scale: another scale multiplies them as it does Adam's.
 ADAM = (0.0001, 0.0002, 0.0003)
 HIGHER = (*ADAM, 0.00045, 0.0006)
 RATES = {
@@ -33,39 +34,38 @@ RATES = {
 }
 
 
-def run(optimizer: str, rate: float) -> runs.Run:
-  """Plain asynchronous."""
+def declare(optimizer: str, rate: float) -> Settings:
+  """Declares a plain asynchronous run."""
   return runs.base(
     'transformer', paper.ASYNC, learning_rate=rate, optimizer=optimizer
   )
 
 
 SYNCHRONOUS = runs.base('transformer', paper.SYNC)
-# The one that comes to synchronous Adam by its grid: more seeds, and what it
-# makes of no staleness.
-FOLLOWED = run('nadam', 0.0003)
+# NAdam reaches synchronous Adam, so it gets more seeds, and synchronous runs.
+FOLLOWED = declare('nadam', 0.0003)
 WAITING = runs.base('transformer', paper.SYNC, optimizer='nadam')
-RUNS = [run(name, rate) for name, grid in RATES.items() for rate in grid]
+RUNS = [declare(name, rate) for name, grid in RATES.items() for rate in grid]
 RUNS += runs.seeds([FOLLOWED, WAITING])
 
 
-def best(records: Records, name: str) -> runs.Run | None:
-  """An optimizer's run with the highest BLEU; None if there is none."""
-  grid = [run(name, rate) for rate in RATES[name]]
+def best(records: Records, name: str) -> Settings | None:
+  """The run of an optimizer with the highest BLEU; None if none is made."""
+  grid = [declare(name, rate) for rate in RATES[name]]
   found = [r for r in grid if records.all(r)]
-  return max(found, key=records.bleu, default=None)
+  return max(found, key=records.mean, default=None)
 
 
 def report(records: Records) -> str:
-  """A line an optimizer: its rates, and its best beside synchronous Adam."""
-  reference = records.bleu(SYNCHRONOUS)
+  """A line for each optimizer: its rates, and its best beside Adam's."""
+  reference = records.mean(SYNCHRONOUS)
   header = ['optimizer', 'learning rate: best BLEU', 'of synchronous Adam']
   shown = lambda r: (
     f'{r.learning_rate * records.rate_factor:.3g}: {records.cell(r)}'
   )
 
   def share(made):
-    ours = made and records.bleu(made)
+    ours = made and records.mean(made)
     return (
       ''
       if None in (ours, reference) or not reference
@@ -77,13 +77,13 @@ def report(records: Records) -> str:
     for made in (SYNCHRONOUS, WAITING)
   ]
   for name, grid in RATES.items():
-    cells = ', '.join(shown(run(name, rate)) for rate in grid)
+    cells = ', '.join(shown(declare(name, rate)) for rate in grid)
     rows.append([name, cells, share(best(records, name))])
   return figures.table(header, rows)
 
 
 def draw(path: Path, records: Records) -> None:
-  """BLEU by updates, each optimizer at its best rate."""
+  """Draws BLEU over updates, each optimizer at its best rate."""
   tops = {name: best(records, name) for name in RATES}
   lines = {name: run for name, run in tops.items() if run}
   title = 'plain asynchronous, four workers, each optimizer at its best rate'

@@ -1,27 +1,29 @@
-"""More workers, hence more staleness, which the paper leaves open.
+"""Beyond the paper: more workers, hence more staleness.
 
   python -m experiments.beyond.workers --scale=tiny
 
-Question (section 7): what do 2 to 64 workers do, whose gradients are stale by
-(N - 1) / G updates, when the server sums G = 1, N / 2 or N pushes? All see the
-same words, so that an update of 64 batches comes by a sixteenth as often as one
-of four: its warm-up and decay span the same words. Synchronous runs of N
-workers show what the large batch alone costs. One seed, three of N = 4. The
-virtual clock's server answers at once, so that speed grows with N without end:
-it is an upper bound. 23 runs, of which Table 3 shares 3; about 20 minutes on
-two processor cores at `tiny`.
+Question (section 7): what happens with N = 2 to 64 workers, whose gradients are
+stale by (N - 1) / G updates, if the server sums G = 1, N / 2 or N pushes? All
+runs see the same words, so updates of 64 batches are a sixteenth as many as
+updates of four; warm-up and decay then last for the same words. Synchronous
+runs of N workers show what the large batch alone costs. One seed, three for
+N = 4. The server of the virtual clock answers without delay, so speed grows
+with N without limit: it is an upper bound. 23 runs, 3 of them also in Table 3;
+about 20 minutes on two processor cores at `tiny`.
 """
 
 from pathlib import Path
 
 from experiments import command
 from experiments.ledger import runs
-from experiments.ledger.records import Records, best_bleu, virtual_speed
+from experiments.ledger.records import Records
+from experiments.ledger.settings import Settings
 from experiments.render import figures
 from stale_adam.policy import Communication
+from stale_adam.training.record import best, virtual_speed
 
 WORKERS = (2, 4, 8, 16, 32, 64)
-PUSHES = {  # That an update sums, of N workers'.
+PUSHES = {  # Pushes that an update sums, for N workers.
   'synchronous': lambda n: n,
   'G = N': lambda n: n,
   'G = N / 2': lambda n: n // 2,
@@ -29,18 +31,18 @@ PUSHES = {  # That an update sums, of N workers'.
 }
 
 
-def run(workers: int, kind: str) -> runs.Run:
-  """The run of so many workers, `kind` one of PUSHES."""
+def declare(workers: int, kind: str) -> Settings:
+  """Declares the run of so many workers; `kind` is a key of PUSHES."""
   synchronous = kind == 'synchronous'
   count = PUSHES[kind](workers)
   return runs.base('transformer', Communication(workers, 1, count, synchronous))
 
 
-RUNS = [run(n, kind) for n in WORKERS for kind in PUSHES]
+RUNS = [declare(n, kind) for n in WORKERS for kind in PUSHES]
 
 
 def report(records: Records) -> str:
-  """A line a number of workers and way to sum their pushes."""
+  """A line for each number of workers and way to sum their pushes."""
   header = ['workers', 'pushes an update', 'mean staleness', '(N - 1) / G']
   header += ['updates', 'best BLEU', 'virtual seconds', 'virtual words/s']
   last = lambda field: lambda record: record['curve'][-1][field]
@@ -66,15 +68,15 @@ def report(records: Records) -> str:
 
 
 def draw(path: Path, records: Records) -> None:
-  """Quality and time by the number of workers."""
+  """Draws quality and time over the number of workers."""
   panels = {}
   for title, score in (
-    ('best validation BLEU', best_bleu),
+    ('best validation BLEU', best),
     ('virtual seconds of the run', lambda r: r['curve'][-1]['virtual_seconds']),
   ):
     panels[title] = {}
     for kind in PUSHES:
-      found = {n: records.mean(run(n, kind), score) for n in WORKERS}
+      found = {n: records.mean(declare(n, kind), score) for n in WORKERS}
       found = {n: value for n, value in found.items() if value is not None}
       panels[title][kind] = list(found), list(found.values())
   figures.curves(path, panels, 'workers N', '', log=True)

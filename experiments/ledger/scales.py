@@ -1,210 +1,209 @@
 """Sizes of everything: `tiny`, `small` and `paper`, and `micro` to rehearse.
 
-What differs between scales is here and nowhere else. As in the paper, the
-Transformer's learning rate is near the synchronous best and the RNN's is twice
-that; Table 1 has others. `tiny` and `small` stop after fewer epochs than the
-paper's 8, for the sake of time, and have no dropout: what limits them in that
-time is not overfitting.
+A scale is the settings of each model. As in the paper, the Transformer's
+learning rate is near the synchronous best, and the RNN's is twice that; Table 1
+has others. `tiny` and `small` stop after fewer epochs than the paper's 8 to
+save time. They have no dropout: in so few epochs nothing overfits.
 """
 
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from experiments import grammar
-from experiments.ledger import execute as experiment
+from experiments.ledger import settings as settings_lib
+from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
-from stale_adam.nmt.data import batches, corpus
+from stale_adam.nmt.data.batches import Shape
 from stale_adam.policy import Communication
-from stale_adam.training.loop import Budget
+from stale_adam.training.task import Budget
 
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """What a run of this size looks like unless flags say otherwise."""
+  """What a run of this size is unless something else is asked for.
 
-  vocabulary: int
-  shape: batches.Shape
-  sizes: Mapping[str, Mapping[str, Any]]  # By model.
-  learning_rate: Mapping[str, float]  # By model.
-  warmup_updates: Mapping[str, int]  # By model.
-  decay_after: int
-  budget: Mapping[str, Budget]  # By model.
-  validation_beam: int
-  pairs: Mapping[str, str]  # What stands for the paper's language pairs.
+  Attributes:
+    models: settings by model.
+    pairs: what stands here for each language pair of the paper.
+    embedded: sentence pairs to train, validate and test on that the grammar
+      draws where no text is named; None if the scale needs a text.
+  """
+
+  models: Mapping[str, Settings]
+  pairs: Mapping[str, str]
+  embedded: tuple[int, int, int] | None = None
 
 
-MODELS = ('transformer', 'rnn')
+def _models(
+  transformer: Mapping[str, Any], rnn: Mapping[str, Any], **both: Any
+) -> dict[str, Settings]:
+  """Settings of the two models: what each has alone, and what both have."""
+  own = {'transformer': transformer, 'rnn': {'warmup_updates': 0} | rnn}
+  return {
+    model: Settings(
+      model=model,
+      communication=Communication(paper.WORKERS, synchronous=True),
+      words_per_second=paper.WORDS_PER_SECOND[model],
+      **both,
+      **more,
+    )
+    for model, more in own.items()
+  }
+
+
+def _transformer(size: int, heads: int, depth: int, dropout: float) -> dict:
+  return {
+    'size': size,
+    'hidden': 4 * size,
+    'heads': heads,
+    'depth': depth,
+    'dropout': dropout,
+  }
+
+
+def _rnn(size: int, hidden: int, encoder: int, dropout: float) -> dict:
+  return {
+    'size': size,
+    'hidden': hidden,
+    'encoder_depth': encoder,
+    'decoder_depth': 2 * encoder,
+    'dropout': dropout,
+  }
+
 
 SCALES = {
   'micro': Scale(
-    vocabulary=120,
-    shape=batches.Shape(rows=1, source=48, target=64),
-    sizes={
-      'transformer': {
-        'size': 8,
-        'hidden': 16,
-        'heads': 2,
-        'depth': 1,
-        'dropout': 0.0,
+    _models(
+      transformer={
+        'sizes': _transformer(8, 2, 1, 0.0) | {'hidden': 16},
+        'learning_rate': 0.003,
+        'warmup_updates': 8,
       },
-      'rnn': {
-        'size': 8,
-        'hidden': 8,
-        'encoder_depth': 1,
-        'decoder_depth': 2,
-        'dropout': 0.0,
-      },
-    },
-    learning_rate={'transformer': 0.003, 'rnn': 0.006},
-    warmup_updates={'transformer': 8, 'rnn': 0},
-    decay_after=8,
-    budget=dict.fromkeys(
-      MODELS, Budget(epochs=0.05, validate_every=600, patience=5)
+      rnn={'sizes': _rnn(8, 8, 1, 0.0), 'learning_rate': 0.006},
+      vocabulary=120,
+      shape=Shape(rows=1, source=48, target=64),
+      decay_after=8,
+      budget=Budget(epochs=0.05, validate_every=600, patience=5),
     ),
-    validation_beam=1,
     pairs={'en-de': 'en-de', 'en-fi': 'de-en'},
+    embedded=(1_000, 8, 8),
   ),
   'tiny': Scale(
-    vocabulary=800,
-    shape=batches.Shape(rows=2, source=48, target=48),
-    sizes={
-      'transformer': {
-        'size': 64,
-        'hidden': 256,
-        'heads': 4,
-        'depth': 1,
-        'dropout': 0.0,
+    _models(
+      transformer={
+        'sizes': _transformer(64, 4, 1, 0.0),
+        'learning_rate': 0.003,
+        'warmup_updates': 600,
+        'budget': Budget(epochs=3, validate_every=60_000, patience=5),
       },
-      'rnn': {
-        'size': 64,
-        'hidden': 64,
-        'encoder_depth': 2,
-        'decoder_depth': 4,
-        'dropout': 0.0,
+      rnn={
+        'sizes': _rnn(64, 64, 2, 0.0),
+        'learning_rate': 0.006,
+        'budget': Budget(epochs=1, validate_every=20_000, patience=5),
       },
-    },
-    learning_rate={'transformer': 0.003, 'rnn': 0.006},
-    warmup_updates={'transformer': 600, 'rnn': 0},
-    decay_after=600,
-    budget={
-      'transformer': Budget(epochs=3, validate_every=60_000, patience=5),
-      'rnn': Budget(epochs=1, validate_every=20_000, patience=5),
-    },
-    validation_beam=1,
+      vocabulary=800,
+      shape=Shape(rows=2, source=48, target=48),
+      decay_after=600,
+    ),
     pairs={'en-de': 'en-de', 'en-fi': 'de-en'},
+    embedded=(24_000, 200, 200),
   ),
   'small': Scale(
-    vocabulary=2000,
-    shape=batches.Shape(rows=4, source=64, target=64),
-    sizes={
-      'transformer': {
-        'size': 128,
-        'hidden': 512,
-        'heads': 4,
-        'depth': 1,
-        'dropout': 0.0,
+    _models(
+      transformer={
+        'sizes': _transformer(128, 4, 1, 0.0),
+        'learning_rate': 0.003,
+        'warmup_updates': 500,
+        'budget': Budget(epochs=5, validate_every=300_000, patience=5),
       },
-      'rnn': {
-        'size': 128,
-        'hidden': 128,
-        'encoder_depth': 2,
-        'decoder_depth': 4,
-        'dropout': 0.0,
+      rnn={
+        'sizes': _rnn(128, 128, 2, 0.0),
+        'learning_rate': 0.006,
+        'budget': Budget(epochs=2, validate_every=120_000, patience=5),
       },
-    },
-    learning_rate={'transformer': 0.003, 'rnn': 0.006},
-    warmup_updates={'transformer': 500, 'rnn': 0},
-    decay_after=500,
-    budget={
-      'transformer': Budget(epochs=5, validate_every=300_000, patience=5),
-      'rnn': Budget(epochs=2, validate_every=120_000, patience=5),
-    },
-    validation_beam=1,
+      vocabulary=2000,
+      shape=Shape(rows=4, source=64, target=64),
+      decay_after=500,
+    ),
     pairs={'en-de': 'en-de', 'en-fi': 'en-fr', 'en-ru': 'en-cs'},
   ),
   'paper': Scale(
-    vocabulary=36_000,
-    shape=batches.Shape(rows=64, source=128, target=128),
-    sizes={
-      'transformer': {
-        'size': 512,
-        'hidden': 2048,
-        'heads': 8,
-        'depth': 6,
-        'dropout': 0.1,
+    _models(
+      transformer={
+        'sizes': _transformer(512, 8, 6, 0.1),
+        'learning_rate': paper.LEARNING_RATE['transformer'],
+        'warmup_updates': paper.WARMUP_UPDATES,
       },
-      'rnn': {
-        'size': 512,
-        'hidden': 1024,
-        'encoder_depth': 4,
-        'decoder_depth': 8,
-        'dropout': 0.1,
+      rnn={
+        'sizes': _rnn(512, 1024, 4, 0.1),
+        'learning_rate': paper.LEARNING_RATE['rnn'],
       },
-    },
-    learning_rate={'transformer': 0.0003, 'rnn': 0.0006},
-    warmup_updates={'transformer': 16_000, 'rnn': 0},
-    decay_after=16_000,
-    budget=dict.fromkeys(
-      MODELS, Budget(epochs=8, validate_every=40_000_000, patience=5)
+      vocabulary=36_000,
+      shape=Shape(rows=64, source=128, target=128),
+      decay_after=paper.WARMUP_UPDATES,
+      budget=Budget(paper.EPOCHS, 40_000_000, paper.PATIENCE),
+      validation_beam=6,
     ),
-    validation_beam=6,
     pairs={pair: pair for pair in paper.TEST},
   ),
 }
 
 
 def rate_factor(scale: str) -> float:
-  """Learning rates of a scale, over those that the paper prints."""
-  ours = SCALES[scale].learning_rate['transformer']
+  """Learning rates of a scale over those that the paper prints."""
+  ours = SCALES[scale].models['transformer'].learning_rate
   return ours / paper.LEARNING_RATE['transformer']
 
 
-def settings(
-  scale: str,
-  model: str,
-  communication: Communication,
-  seed: int = 0,
-  **changes: Any,
-) -> experiment.Settings:
-  """A scale's settings; `changes` replaces any of them that is not None."""
-  size = SCALES[scale]
-  made = experiment.Settings(
-    model=model,
-    sizes=size.sizes[model],
-    vocabulary=size.vocabulary,
-    shape=size.shape,
-    communication=communication,
-    learning_rate=size.learning_rate[model],
-    warmup_updates=size.warmup_updates[model],
-    decay_after=size.decay_after,
-    words_per_second=paper.WORDS_PER_SECOND[model],
-    budget=size.budget[model],
-    validation_beam=size.validation_beam,
-    seed=seed,
-  )
-  changes = {k: v for k, v in changes.items() if v is not None}
-  made = dataclasses.replace(made, **changes)
-  # A longer warm-up puts the decay off: the peak is always reached.
+def settings(scale: str, model: str, **changes: Any) -> Settings:
+  """A scale's settings of a model, with the fields in `changes` replaced.
+
+  The schedule counts updates, as the paper's does. An update of more batches
+  than the paper's four happens less often: warm-up and decay then take
+  proportionally fewer updates, unless `changes` sets them. A longer warm-up
+  delays the decay, so that the rate always reaches its peak.
+  """
+  base = SCALES[scale].models[model]
+  communication = changes.get('communication', base.communication)
+  batches = max(4, communication.batches_per_update)
+  spans = {
+    name: getattr(base, name) * 4 // batches
+    for name in ('warmup_updates', 'decay_after')
+  }
+  made = dataclasses.replace(base, **(spans | changes))
   decay_after = max(made.decay_after, made.warmup_updates)
   return dataclasses.replace(made, decay_after=decay_after)
 
 
-def load(scale: str, pair: str, data_dir: str | None) -> corpus.Corpus:
-  """The corpus of a scale: the grammar, files in `data_dir`, or WMT.
+def name(scale: str, run: Settings) -> str:
+  """A readable name, e.g. rnn-en-de-async-4-local1-global4-rate0.006-seed0.
 
-  Raises:
-    ValueError: if anything but `tiny` is asked for without a `data_dir`.
+  A setting that differs from the scale's follows with its value.
   """
-  if scale == 'tiny' and data_dir is None:
-    return grammar.corpus(pair=pair)
-  if scale == 'micro' and data_dir is None:
-    return grammar.corpus(train=1_000, validation=8, test=8, pair=pair)
-  if data_dir is None:
-    raise ValueError(
-      f'--scale={scale} reads a corpus from disk: name its directory by '
-      '--data_dir'
-    )
-  if scale == 'paper':
-    return corpus.wmt(pair, data_dir)
-  return corpus.directory(data_dir, pair)
+  c = run.communication
+  base = settings(scale, run.model, communication=c)
+  parts = [
+    run.model,
+    run.pair,
+    'sync' if c.synchronous else 'async',
+    f'{c.workers}',
+    f'local{c.local_accumulation}',
+    f'global{c.pushes_per_update}',
+  ]
+  if c.pull_every > 1:
+    parts.append(f'pull{c.pull_every}')
+  if run.optimizer != base.optimizer:
+    parts.append(run.optimizer.replace(' ', '_'))
+  parts += [f'rate{run.learning_rate:g}', f'seed{run.seed}']
+  usual, ours = settings_lib.leaves(base), settings_lib.leaves(run)
+  for key in dict.fromkeys([*usual, *ours]):
+    named = key in ('pair', 'optimizer', 'learning_rate', 'seed')
+    if not named and usual.get(key) != ours.get(key):
+      parts.append(f'{key}{_shown(ours.get(key))}')
+  return '-'.join(parts)
+
+
+def _shown(value: Any) -> str:
+  if isinstance(value, tuple):
+    return '_'.join(map(_shown, value))
+  return f'{value:g}' if isinstance(value, float) else str(value)

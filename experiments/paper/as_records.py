@@ -1,11 +1,10 @@
-"""What the paper prints, in the form of records, to stand beside ours."""
+"""What the paper prints, in the form of records, to compare with ours."""
 
 from math import nan
-from pathlib import Path
-from typing import Any
 
-from experiments.ledger.records import Records
-from experiments.ledger.runs import COMMUNICATIONS, Run, base
+from experiments.ledger.records import Record, Records
+from experiments.ledger.runs import COMMUNICATIONS, base
+from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
 from stale_adam.policy import Communication
 
@@ -13,22 +12,22 @@ from stale_adam.policy import Communication
 class Printed(Records):
   """Best BLEU, speed, and time to a BLEU: Tables 1, 3, 4 and 5, section 4.3.
 
-  One seed; what only a figure shows is missing. A curve has the points that
-  Table 3 times, no others, and does not know after how many updates they came.
+  One seed. What only a figure shows is missing. A curve has the points that
+  Table 3 times, no others; the paper does not give their updates.
   """
 
   missing = 'in a figure'
 
   def __init__(self):
-    super().__init__('paper', Path())
-    self._found = _tables()
+    super().__init__('paper')
+    self._printed = _tables()
 
-  def get(self, run: Run) -> dict[str, Any] | None:
-    """What the paper prints for it, as far as it does."""
-    return self._found.get(run)
+  def get(self, run: Settings) -> Record | None:
+    """What the paper prints for a run; None if it prints nothing."""
+    return self._printed.get(run)
 
 
-def _tables() -> dict[Run, dict[str, Any]]:
+def _tables() -> dict[Settings, Record]:
   found = {}
   for table in (paper.TABLE1, paper.TABLE5):
     for rate, cells in table.items():
@@ -40,9 +39,9 @@ def _tables() -> dict[Run, dict[str, Any]]:
       if part == 'validation':
         run = base(model, communication, pair=pair)
         found[run] = {'best_bleu': bleu, 'curve': []}
-  rate = 2 * paper.LEARNING_RATE['transformer']
+  rate, stale = 2 * paper.LEARNING_RATE['transformer'], paper.PULL_EVERY[3]
   for communication in (
-    Communication(4, synchronous=True, pull_every=paper.PULL_EVERY[3]),
+    Communication(paper.WORKERS, synchronous=True, pull_every=stale),
     COMMUNICATIONS[paper.LOCAL],
   ):
     run = base('transformer', communication, learning_rate=rate)

@@ -2,11 +2,12 @@
 
   python -m experiments.paper.figure1 --scale=tiny
 
-Claim (section 4.2): updates of four batches learn more an update than those of
-one, but asynchronous training with the large ones (4x local accumulation) stays
-below synchronous training even with the small ones; the RNN hardly cares. A
-synchronous update of one batch, the paper's 10 GB, is one worker's. 8 runs, of
-which Table 3 shares 6; about 6 minutes on two processor cores at `tiny`.
+Claim (section 4.2): an update from four batches improves the model more than
+one from a single batch. Still, asynchronous training with the large updates (4x
+local accumulation) stays below synchronous training, even below that with the
+small ones. The RNN is hardly affected. Synchronous training with one batch in
+an update (the paper's 10 GB) has a single worker. 8 runs, 6 of them also in
+Table 3; about 6 minutes on two processor cores at `tiny`.
 """
 
 import functools

@@ -1,12 +1,13 @@
-"""Figure 2: artificial staleness of 2 and 3 beside the real one.
+"""Figure 2: artificial staleness of 2 and 3 beside real staleness.
 
   python -m experiments.paper.figure2 --scale=tiny
 
-Claim (section 4.3): synchronous training whose workers pull every 7 updates, a
-mean staleness of 3, loses much; every 5, a mean of 2, little; asynchronous
-training of equal batch, four an update, is worse than both; the RNN is less
-sensitive. 16 runs, the Transformer's with three seeds, of which Table 3 shares
-8; about 11 minutes on two processor cores at `tiny`.
+Claim (section 4.3): synchronous training loses much if workers pull only every
+7 updates, a mean staleness of 3, and little if they pull every 5 updates, a
+mean of 2. Asynchronous training with as many batches in an update, four, is
+worse than both. The RNN is less sensitive. 16 runs, with three seeds of the
+Transformer, 8 of them also in Table 3; about 11 minutes on two processor cores
+at `tiny`.
 """
 
 import dataclasses
@@ -14,13 +15,14 @@ import functools
 
 from experiments import command
 from experiments.ledger import runs
+from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
 from experiments.render.report import Lines, summary
 from experiments.render.report import draw as draw_curves
 
 
 def lines(times: float) -> Lines:
-  """The curves of each model, at so many times the learning rate."""
+  """The curves of each model, at a multiple of the learning rate."""
   found = {}
   for model, rate in paper.LEARNING_RATE.items():
     run = lambda c, m=model, r=rate: runs.base(m, c, learning_rate=times * r)
@@ -34,8 +36,8 @@ def lines(times: float) -> Lines:
   return found
 
 
-def wanted(curves: Lines) -> list[runs.Run]:
-  """All of them, the Transformer's with every seed."""
+def wanted(curves: Lines) -> list[Settings]:
+  """The runs of all curves, the Transformer's with every seed."""
   first, second = (list(of.values()) for of in curves.values())
   return [*runs.seeds(first), *second]
 

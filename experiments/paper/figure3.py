@@ -1,11 +1,11 @@
-"""Figure 3: the same as Figure 2 at doubled learning rate.
+"""Figure 3: the same as Figure 2, at twice the learning rate.
 
   python -m experiments.paper.figure3 --scale=tiny
 
-Claim (section 4.3 and the figure): as parameters move twice as far, staleness
-3, artificial or real, leaves the Transformer nothing, and the RNN learns under
-all of them. 16 runs, the Transformer's with three seeds, of which Tables 1 and
-5 share 4; about 11 minutes on two processor cores at `tiny`.
+Claim (section 4.3 and the figure): parameters move twice as far, so staleness
+3, artificial or real, leaves the Transformer nothing. The RNN learns in all
+cases. 16 runs, with three seeds of the Transformer, 4 of them also in Tables 1
+and 5; about 11 minutes on two processor cores at `tiny`.
 """
 
 import functools

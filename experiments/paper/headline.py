@@ -1,11 +1,12 @@
-"""The paper in one picture, and in ten sentences.
+"""The paper in one figure and ten translations.
 
   python -m experiments.paper.headline --scale=small --data_dir=data/multi30k
 
 Claim (abstract): stale gradients ruin the asynchronous Transformer, and summing
-four of them before each update repairs it. BLEU over virtual time, three seeds
-each; then the first sentences of the test set as the models of the first seed
-translate them. 9 runs, all of Table 3.
+four of them before each update repairs it. The figure has BLEU over virtual
+time, three seeds each. Below are the first sentences of the test set as the
+models of the first seed translate them. 9 runs, all of them also in Table 3;
+about 25 minutes on two processor cores at `small`.
 """
 
 import functools
@@ -29,7 +30,7 @@ RUNS = runs.seeds(LINES['transformer'].values())
 
 
 def report(records: Records) -> str:
-  """What came of the three, and what they say."""
+  """The scores of the three runs, and their translations."""
   text, _ = table3.headline(records, 'transformer')
   return '\n\n'.join(
     [
@@ -43,7 +44,7 @@ def report(records: Records) -> str:
 def translations(records: Records) -> list[str]:
   """Each sentence, its reference, and every model's translation."""
   found = {name: records.get(run) for name, run in LINES['transformer'].items()}
-  # Records of before translations were kept have none.
+  # Early records have no translations.
   found = {n: r['examples'] for n, r in found.items() if r and 'examples' in r}
   parts = []
   for said in zip(*found.values(), strict=True):
@@ -65,7 +66,7 @@ draw = functools.partial(
   draw_curves,
   lines=LINES,
   axis='virtual_seconds',
-  label=table3.SECONDS,
+  axis_label=table3.SECONDS,
 )
 
 if __name__ == '__main__':

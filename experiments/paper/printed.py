@@ -1,4 +1,4 @@
-"""The numbers that Aji & Heafield (2019) print; nothing here is ours.
+"""The numbers that Aji & Heafield (2019) print.
 
 Alham Fikri Aji and Kenneth Heafield. Making Asynchronous Stochastic Gradient
 Descent Work for Transformers. WNGT 2019, pages 80-89, doi 10.18653/v1/D19-5608.
@@ -17,8 +17,6 @@ GLOBAL = 'asynchronous + 4x global'
 
 # Section 4.1.
 WORKERS = 4
-BATCH_GB = 10  # Of memory, by worker.
-BATCH_SENTENCES = 250  # Mean, by worker.
 WARMUP_UPDATES = 16_000  # The Transformer's; both then decay as 1 / sqrt.
 LEARNING_RATE = {'transformer': 0.0003, 'rnn': 0.0006}
 EPOCHS = 8  # At most.
@@ -27,8 +25,8 @@ PATIENCE = 5  # Validations in a row whose loss is no improvement.
 # Section 4.3: updates between two pulls, by mean staleness.
 PULL_EVERY = {2: 5, 3: 7}
 
-# Section 4.3: the Transformer's at twice the learning rate, be the staleness
-# artificial or that of asynchronous training with four batches an update.
+# Section 4.3: the Transformer at twice the learning rate. The staleness is
+# artificial, or that of asynchronous training with four batches in an update.
 BLEU_OF_STALENESS_3_DOUBLED = 0.0
 
 # Section 5.3. The heading of Table 4 has en-fi and en-ru the other way round.
@@ -65,7 +63,7 @@ TABLE1 = {
 }
 
 # Table 2, TABLE2[sequence][quantity]: Adam at the learning rate 0.001, before
-# the first update and after each of six; of gradients there are only six.
+# the first update and after each of six updates. `g` are the six gradients.
 TABLE2 = {
   'constant': {
     'g': [1, 1, 1, 1, 1, 1],
@@ -94,8 +92,8 @@ TABLE2 = {
 }
 
 
-class Row(NamedTuple):
-  """Of Table 3: a communication, its speed and its quality, en-de."""
+class Cells(NamedTuple):
+  """A line of Table 3: accumulation, speed and quality, en-de."""
 
   local_accumulation: int
   global_accumulation: int
@@ -106,16 +104,18 @@ class Row(NamedTuple):
   hours: dict[int, float | None]  # By the BLEU to reach; None: never reached.
 
 
-def _rows(model, targets, *rows):
+def _table3(model, targets, *lines):
   return {
-    (model, communication): Row(*cells, dict(zip(targets, hours, strict=True)))
-    for communication, *cells, hours in rows
+    (model, communication): Cells(
+      *cells, dict(zip(targets, hours, strict=True))
+    )
+    for communication, *cells, hours in lines
   }
 
 
 # Table 3, TABLE3[model, communication].
 _NEVER = (None, None, None)
-TABLE3 = _rows(
+TABLE3 = _table3(
   'transformer',
   (33, 34, 35),
   (SYNC, 1, 4, 40, 0, 36029, 35.66, (5.3, 7.6, 15.6)),
@@ -123,7 +123,7 @@ TABLE3 = _rows(
   (LOCAL, 4, 1, 40, 3, 45177, 30.98, _NEVER),
   (COMBINED, 2, 2, 40, 1.5, 43115, 35.68, (4.9, 6.8, 15.4)),
   (GLOBAL, 1, 4, 40, 0.75, 39514, 35.84, (4.6, 6.7, 11.4)),
-) | _rows(
+) | _table3(
   'rnn',
   (32, 33, 34),
   (SYNC, 1, 4, 40, 0, 23054, 34.3, (3.6, 6.2, 18.8)),
@@ -133,19 +133,12 @@ TABLE3 = _rows(
   (GLOBAL, 1, 4, 40, 0.75, 24312, 34.48, (3.1, 5.4, 14.5)),
 )
 
-# What the virtual clock is fitted to, by model, in this order: asynchronous;
-# with 4x local accumulation; synchronous.
+# The speeds that the virtual clock is fitted to, by model, in this order:
+# asynchronous, with 4x local accumulation, synchronous.
 _FITTED = (ASYNC, LOCAL, SYNC)
 WORDS_PER_SECOND = {
   model: tuple(float(TABLE3[model, c].words_per_second) for c in _FITTED)
   for model in ('transformer', 'rnn')
-}
-
-# The abstract's claim, "the same BLEU score 1.36 times as fast": the
-# Transformer's hours to 35 BLEU, 15.6 and 11.4.
-SPEEDUP = 1.36
-HOURS_TO_35_BLEU = {
-  c: TABLE3['transformer', c].hours[35] for c in (SYNC, GLOBAL)
 }
 
 # Table 4, TABLE4[model, communication][pair, 'validation' or 'test']: BLEU.

@@ -1,18 +1,15 @@
-"""Everything: Tables 1 to 5, Figures 1 to 3, and what the paper leaves open.
+"""Reproduces Tables 1 to 5 and Figures 1 to 3, and goes beyond the paper.
 
   python -m experiments.paper.reproduce --scale=tiny
 
-Makes every run that is missing, the most telling first, each kept when it is
-finished: started again after a kill, it goes on where it was. Then renders all
-tables and figures and the checklist of the paper's claims. About two hours on
-two processor cores at `tiny`.
+Makes every run that is missing, the most important first, and keeps each one
+when it is finished: if the command is killed and started again, it continues
+there. Then renders all tables and figures and the checklist of the paper's
+claims. About two hours on two processor cores at `tiny`.
 """
 
-import sys
-
 from experiments import command
-from experiments.beyond import optimizers as future_optimizers
-from experiments.beyond import workers as future_workers
+from experiments.beyond import optimizers, workers
 from experiments.paper import (
   claims,
   figure1,
@@ -37,19 +34,17 @@ EXPERIMENTS = (
   table4,
   figure1,
   table2,
-  future_optimizers,
-  future_workers,
+  optimizers,
+  workers,
 )
 
 
-def main(_):
-  command.execute(*EXPERIMENTS)
-  if not command.DRY_RUN.value:
-    try:
-      print('\n' + verdicts.write(claims.CLAIMS, command.directory()))
-    except (ValueError, OSError) as error:
-      sys.exit(str(error))
+def main():
+  records = command.execute_all(*EXPERIMENTS)
+  if records:
+    folder = command.directory()
+    print('\n' + verdicts.write(claims.CLAIMS, folder, records))
 
 
 if __name__ == '__main__':
-  command.run(main)
+  command.start(main)

@@ -3,11 +3,11 @@
   python -m experiments.paper.table1 --scale=tiny
 
 Claim (section 2.1): at every learning rate the asynchronous Transformer is
-worse than the synchronous one, and at most rates it translates nothing; the
-RNN loses little. The grid has the paper's ratios; its second value is near the
-synchronous Transformer's best. Best validation BLEU of one seed, or of three
-where another table has them. 32 runs, about 20 minutes on two processor cores
-at `tiny`.
+worse than the synchronous one, and at most rates it translates nothing. The RNN
+loses little. The grid has the paper's ratios; its second value is near the
+synchronous Transformer's best. The score is the best validation BLEU of one
+seed, or of three where another table has them. 32 runs, about 20 minutes on two
+processor cores at `tiny`.
 """
 
 import itertools
@@ -28,7 +28,7 @@ RUNS = [
 
 
 def report(records: Records) -> str:
-  """One table: a line a learning rate, ours beside the paper's."""
+  """One table: a line for each learning rate, ours beside the paper's."""
   columns = list(itertools.product(paper.LEARNING_RATE, COMMUNICATIONS))
   return by_rate(records, paper.TABLE1, columns)
 

@@ -1,12 +1,12 @@
-"""Adam slows down as gradients vary: Table 2, number by number.
+"""Table 2: Adam slows down when gradients vary.
 
   python -m experiments.paper.table2
 
-Claim (section 3 and Table 2 of the paper): as -1 and 2 alternate, six updates
-pass before Adam is on the right side of 0; in the long run it moves by
-sign(E g) / sqrt(Var g / (E g)^2 + 1) learning rates an update. The caption
-gives all three sequences the mean 1: that of the third is 0.5. The paper's
-numbers stand above ours. Nothing is trained; a few seconds.
+Claim (section 3 and Table 2): if gradients alternate between -1 and 2, Adam
+needs six updates to reach the right side of 0. In the long run an update moves
+by sign(E g) / sqrt(Var g / (E g)^2 + 1) learning rates. The paper's caption
+says that all three sequences have the mean 1; the third has 0.5. The paper's
+numbers are above ours. Nothing is trained; takes a few seconds.
 """
 
 import jax.numpy as jnp
@@ -24,7 +24,7 @@ RUNS = ()
 
 
 def adam(gradients: list[float]) -> dict[str, np.ndarray]:
-  """Each quantity of Table 2: before the first update, and after all."""
+  """Each quantity of Table 2, before the first update and after each one."""
   optimizer = sa.adam(0.001, b1=0.9, b2=0.98, eps=1e-30)
   theta, rows = jnp.zeros(()), [(0.0,) * 5]
   state = optimizer.init(theta)
@@ -39,7 +39,7 @@ def adam(gradients: list[float]) -> dict[str, np.ndarray]:
 
 
 def report(_: Records) -> str:
-  """Table 2 sequence by sequence; how far we are from it; Adam's pace."""
+  """Table 2 by sequence, the largest difference to it, and Adam's pace."""
   parts, furthest, paces = [], 0.0, []
   for sequence, printed in paper.TABLE2.items():
     g, found = printed['g'], adam(50 * printed['g'])

@@ -3,14 +3,14 @@
   python -m experiments.paper.table3 --scale=tiny
 
 Claim (section 5.1): summing four pushes before each update restores the quality
-that asynchrony lost and reaches a BLEU near convergence sooner than waiting
-for all workers; summing on the workers is faster still and restores nothing.
-Targets are the shares of the synchronous best, of the lowest of three seeds,
-that the paper's are of its own; the time to one is interpolated between two
-validations. The virtual clock is fitted to three of the paper's speeds, plain
-asynchronous, local and synchronous. The last lines have Table 1's first rate
-and Table 5's second. 42 runs, of which Table 5 shares 6; about 30 minutes on
-two processor cores at `tiny`.
+that asynchronous training loses, and reaches a BLEU near convergence sooner
+than waiting for all workers. Summing on the workers is faster still and
+restores nothing. Our target BLEU is the same share of our synchronous best (of
+its lowest seed) as the paper's target is of the paper's best. The time to a
+target is interpolated between two validations. The virtual clock is fitted to
+three of the paper's speeds: plain asynchronous, local and synchronous. The last
+lines are at Table 1's first rate and Table 5's second. 42 runs, 6 of them also
+in Table 5; about 30 minutes on two processor cores at `tiny`.
 """
 
 import math
@@ -19,10 +19,11 @@ from statistics import fmean, variance
 
 from experiments import command
 from experiments.ledger import runs
-from experiments.ledger.records import Records, spread, virtual_speed
+from experiments.ledger.records import Records, spread
 from experiments.paper import printed as paper
 from experiments.render import figures
 from experiments.render.report import draw as draw_curves
+from stale_adam.training.record import best, virtual_speed
 
 LOWER = next(iter(paper.TABLE1))  # Two thirds of the Transformer's rate.
 SECONDS = "virtual seconds, at the speeds of the paper's GPUs"
@@ -39,22 +40,23 @@ RUNS = runs.seeds(
 
 
 def targets(records: Records, model: str, **changes: float) -> dict[int, float]:
-  """Our BLEU for each that the paper times; `changes` as of `runs.base`."""
+  """Our target BLEU for each of the paper's; `changes` as of `runs.base`."""
   printed = paper.TABLE3[model, paper.SYNC]
   found = records.all(runs.base(model, paper.SYNC, **changes))
-  # Of the lowest, so that every synchronous seed reaches its targets.
-  ours = min((r['best_bleu'] for r in found), default=0.0)
+  # The lowest, so that every synchronous seed reaches its targets.
+  ours = min(map(best, found), default=0.0)
   return {bleu: ours * bleu / printed.best_bleu for bleu in printed.hours}
 
 
 def headline(
   records: Records, model: str, **changes
 ) -> tuple[str, bool | None]:
-  """Time to the top target, synchronous against 4x global, and who is sooner.
+  """Compares the time to the top target, synchronous against 4x global.
 
   Returns:
-    The target, both times and their ratio, and whether global accumulation is
-    sooner by more than two standard errors; None if a run is missing.
+    A text with the target, both times and their ratio; and whether global
+    accumulation is sooner by more than two standard errors, None if a run is
+    missing.
   """
   goal = list(targets(records, model, **changes).values())[-1]
   pair = [runs.base(model, c, **changes) for c in (paper.SYNC, paper.GLOBAL)]
@@ -67,7 +69,7 @@ def headline(
   if None in times[1]:
     return text, False
   slow, fast = map(fmean, times)
-  # Of the difference of means; unknown, hence 0, where one seed is all.
+  # Of the difference of means; 0, as unknown, where there is one seed.
   error = math.sqrt(sum(variance(t) / len(t) for t in times if len(t) > 1))
   text += f' = **{slow / fast:.2f} times**'
   if abs(slow - fast) < 2 * error:
@@ -76,7 +78,7 @@ def headline(
 
 
 def report(records: Records) -> str:
-  """One table a model, ours under the paper's."""
+  """One table for each model, ours below the paper's."""
   parts = []
   for model in paper.LEARNING_RATE:
     goals = targets(records, model)
@@ -121,7 +123,7 @@ def report(records: Records) -> str:
 
 
 def draw(path: Path, records: Records) -> None:
-  """BLEU by virtual time: what the table's last columns are read from."""
+  """Draws BLEU over virtual time, from which the last columns are read."""
   lines = {
     model: {name: runs.base(model, name) for name in runs.COMMUNICATIONS}
     for model in paper.LEARNING_RATE

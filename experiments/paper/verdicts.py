@@ -1,6 +1,6 @@
-"""From comparisons of records to verdicts, and to the checklist of all claims.
+"""Verdicts on claims from comparisons of records, and the checklist of both.
 
-A claim has parts, each a comparison of means over the seeds; it holds if all
+A claim has parts, each a comparison of means over the seeds. It holds if all
 parts do, in part if some do, and stays open while a run is missing.
 """
 
@@ -10,27 +10,28 @@ from pathlib import Path
 from statistics import fmean
 from typing import NamedTuple
 
-from experiments.ledger import scales
-from experiments.ledger.records import Records, Score, best_bleu
-from experiments.ledger.runs import Run
+from experiments.ledger.records import Records, Score
+from experiments.ledger.settings import Settings
+from experiments.ledger.store import Stored
 from experiments.paper.as_records import Printed
 from experiments.render import figures
 from stale_adam import files
+from stale_adam.training.record import best
 
-LEAST_BLEU = 1.0  # To compare with.
+LEAST_BLEU = 1.0  # A lower score is nothing to compare with.
 FIRST, LAST = '<!-- claims, rendered -->', '<!-- end of claims -->'
 
 
 class Part(NamedTuple):
-  """One comparison: what was found, and whether it is as claimed.
+  """One comparison, and whether it is as claimed.
 
   Attributes:
-    what: is compared; the same at every scale.
-    claimed: of it, by the paper.
-    found: here.
-    holds: whether that is as claimed; None where a run is missing.
-    seeds: how many both sides have.
-    fitted: whether the virtual clock leaves no other outcome.
+    what: what is compared; the same at every scale.
+    claimed: what the paper says of it.
+    found: what the records say.
+    holds: whether that is as claimed; None if a run is missing.
+    seeds: how many seeds both sides have.
+    fitted: whether the fitted virtual clock allows no other outcome.
   """
 
   what: str
@@ -42,22 +43,35 @@ class Part(NamedTuple):
 
 
 Parts = Iterator[Part]
-Claim = Callable[[Records], Parts]
+
+
+class Claim(NamedTuple):
+  """A claim of the paper.
+
+  Attributes:
+    text: what the paper says, in one sentence.
+    printed: the paper's numbers for it, and where they are.
+    compare: yields the comparisons that decide it, from the records of a scale.
+  """
+
+  text: str
+  printed: str
+  compare: Callable[[Records], Parts]
 
 
 def share(
   records: Records,
   what: str,
-  run: Run,
-  other: Run,
+  run: Settings,
+  other: Settings,
   low: float = 0.0,
   high: float = math.inf,
-  score: Score = best_bleu,
+  score: Score = best,
 ) -> Part:
   """Whether a score over the other run's lies in [low, high).
 
-  Means over the seeds that both have. A share of nothing is as claimed by
-  nobody: the other must translate at all.
+  Both are means over the seeds that both runs have. Where the other run
+  translates nothing, the comparison is not as claimed.
   """
   bounds = [f'at least {100 * low:.0f}%'] if low else []
   bounds += [f'below {100 * high:.0f}%'] if high < math.inf else []
@@ -78,7 +92,7 @@ def share(
 
 
 def verdict(parts: list[Part]) -> str:
-  """What the parts come to."""
+  """The verdict on a claim from its parts."""
   known = [part.holds for part in parts if part.holds is not None]
   if not known:
     return 'open, not run yet'
@@ -101,23 +115,22 @@ def _cell(part: Part | None) -> str:
 
 
 def _seeds(parts: Sequence[Part]) -> str:
-  """How many the comparisons have: '1 to 3'."""
+  """Number of seeds of the comparisons, such as '1 to 3'."""
   counts = sorted({part.seeds for part in parts if part.seeds})
   return ' to '.join(map(str, dict.fromkeys(counts[:1] + counts[-1:])))
 
 
 def report(claims: Iterable[Claim], ours: Sequence[Records]) -> str:
-  """The checklist: all verdicts, then claim by claim every comparison.
+  """The checklist: all verdicts, then every comparison claim by claim.
 
-  The paper, which has every comparison, stands beside our scales.
+  The paper, which has every comparison, is shown beside our scales.
   """
   names = [records.scale for records in ours]
   overview, sections = [], []
   for number, claim in enumerate(claims, start=1):
-    parts = [list(claim(records)) for records in (Printed(), *ours)]
+    parts = [list(claim.compare(records)) for records in (Printed(), *ours)]
     verdicts = [verdict(of) for of in parts[1:]]
-    said, _, printed = ' '.join(claim.__doc__.split()).partition(' (')
-    overview.append([f'{number}. {said}', *verdicts])
+    overview.append([f'{number}. {claim.text}', *verdicts])
     found = [{part.what: part for part in of} for of in parts]
     rows = [
       [part.what, part.claimed, *(_cell(of.get(part.what)) for of in found)]
@@ -126,21 +139,22 @@ def report(claims: Iterable[Claim], ours: Sequence[Records]) -> str:
     rows.append(['verdict', '', '', *(f'**{text}**' for text in verdicts)])
     rows.append(['seeds', '', *map(_seeds, parts)])
     table = figures.table(['', 'claimed', 'Aji & Heafield', *names], rows)
-    sections += [f'### {number}. {said}', f'{printed[:-1]}.', table]
+    sections += [f'### {number}. {claim.text}', f'{claim.printed}.', table]
   overview = figures.table(['claim', *names], overview)
   return '\n\n'.join([overview, *sections])
 
 
-def write(claims: Iterable[Claim], directory: Path) -> str:
+def write(
+  claims: Iterable[Claim], directory: Path, all_records: Sequence[Stored]
+) -> str:
   """Puts the checklist into README.md, paper and scales side by side.
 
-  It stands between the two marks, in a new file if there is none.
+  It replaces what is between two marks; a new file has only the checklist.
 
   Raises:
-    ValueError: if the file has not both marks.
+    ValueError: if the file does not have both marks.
   """
-  ours = [Records(scale, directory) for scale in scales.SCALES]
-  ours = [records for records in ours if records.directory.exists()]
+  ours = [records for records in all_records if records.directory.exists()]
   text = '\n\n'.join([FIRST, report(claims, ours), LAST])
   path = directory / 'README.md'
   before = path.read_text('utf-8') if path.exists() else f'{FIRST}\n{LAST}\n'

@@ -1,4 +1,4 @@
-"""Records made visible: a table in Markdown, a figure in PNG."""
+"""Tables in Markdown and figures in PNG."""
 
 import itertools
 import math
@@ -8,16 +8,15 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-# Okabe and Ito's colours, told apart by colour-blind readers, but for their
-# yellow, too pale for a line; and a marker each for those who print in black
-# and white.
+# Okabe and Ito's colours, which colour-blind readers can tell apart, without
+# their yellow, too pale for a line. Markers are for prints in black and white.
 _COLOURS = ['#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9']
 _COLOURS += ['#000000', '#882255', '#999999']
 _MARKERS = ['o', 's', '^', 'D', 'v', 'P', 'X', '*', 'p']
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-  """A Markdown table, padded so that it reads well as plain text too.
+  """A Markdown table, padded so that it is readable as plain text.
 
   The first column is aligned to the left, all others to the right.
   """
@@ -43,7 +42,7 @@ def curves(
   x_limit: Mapping[str, float] | None = None,
   log: bool = False,
 ) -> None:
-  """Draws lines, panels side by side over one scale of y.
+  """Draws lines in panels side by side that share the scale of y.
 
   Args:
     path: of the PNG.
@@ -52,7 +51,7 @@ def curves(
     x_label: with its unit.
     y_label: with its unit.
     x_limit: by title, where a panel ends; by default it ends with its lines.
-    log: whether x is shown by its logarithm to base 2.
+    log: whether the x axis is logarithmic, to base 2; then y is not shared.
   """
   width = 7.5 if len(panels) == 1 else 5.5 * len(panels)
   figure = Figure(figsize=(width, 4.8), layout='constrained')
@@ -75,11 +74,11 @@ def curves(
       axes.set_xlim(0, (x_limit or {}).get(title))
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
-  # Not before: this fixes the top, and panels share one scale.
+  # After all panels are drawn: this fixes the top of the shared scale.
   for axes in all_axes:
     axes.set_ylim(bottom=0)
   all_axes[0].set_ylabel(y_label)
-  handles = {}  # One legend for all panels, below them, hides no line.
+  handles = {}  # One legend below all panels hides no line.
   for axes in all_axes:
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
       handles.setdefault(label, handle)

@@ -1,31 +1,84 @@
-"""Records to Markdown and pictures, in the form all experiments share."""
+"""Records to Markdown and pictures, in the form that all experiments share."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from experiments.ledger import scales
-from experiments.ledger.records import Records
-from experiments.ledger.runs import Run, base
+from experiments.ledger.records import Record, Records
+from experiments.ledger.runs import base
+from experiments.ledger.settings import Settings
+from experiments.ledger.store import DIGITS, Stored
 from experiments.render import figures
 from stale_adam import files
+from stale_adam.training import record as record_lib
 
-Lines = Mapping[str, Mapping[str, Run]]  # A figure's, by model and label.
+Lines = Mapping[str, Mapping[str, Settings]]  # A figure's, by model and label.
+_METRICS = {'bleu': 'BLEU'}  # As people write them.
+_UNITS = {'words_per_second': 'words/s'}
+
+
+def label(metric: str) -> str:
+  """A metric as people write it."""
+  return _METRICS.get(metric, metric)
+
+
+def _metric(records: Records, lines: Lines) -> str:
+  """The metric of a figure's records, as people write it."""
+  drawn = [run for curves in lines.values() for run in curves.values()]
+  found = [record for run in drawn for record in records.all(run)]
+  return label(record_lib.metric(found[0])) if found else 'score'
+
+
+def compare(
+  records: Mapping[str, Record], target: float, digits: int = 1
+) -> str:
+  """A table of single records: one line for each, by its label.
+
+  Args:
+    records: by label.
+    target: score that the last column times.
+    digits: of scores.
+  """
+  first = next(iter(records.values()))
+  name = label(record_lib.metric(first))
+  speed = record_lib.rate(first)
+  header = [
+    'communication',
+    f'best {name}',
+    *(f'{test} {name}' for test in record_lib.tests(first)),
+    'mean staleness',
+    f'virtual {_UNITS.get(speed, speed)}',
+    f'virtual seconds to {target:.{digits}f} {name}',
+  ]
+  rows = []
+  for title, record in records.items():
+    seconds = record_lib.seconds_to(record, target)
+    scores = [record_lib.best(record), *record_lib.tests(record).values()]
+    rows.append(
+      [
+        title,
+        *(f'{score:.{digits}f}' for score in scores),
+        f'{record["mean_staleness"]:.2f}',
+        f'{record_lib.virtual_speed(record):,.0f}',
+        'never' if seconds is None else f'{seconds:.1f}',
+      ]
+    )
+  return figures.table(header, rows)
 
 
 def summary(records: Records, lines: Lines) -> str:
-  """A table of what a figure's curves came to."""
-  columns = ['updates', 'mean staleness', 'best BLEU']
+  """A table of a figure's curves: updates, staleness and best score."""
+  columns = ['updates', 'mean staleness', f'best {_metric(records, lines)}']
   parts = []
   for model, curves in lines.items():
     rows = [
       [
-        label,
+        title,
         records.cell(run, lambda r: r['curve'][-1]['updates'], 0),
         records.cell(run, lambda r: r['mean_staleness'], 2),
         records.cell(run),
       ]
-      for label, run in curves.items()
+      for title, run in curves.items()
     ]
     parts.append(figures.table([model, *columns], rows))
   return '\n\n'.join(parts)
@@ -34,11 +87,11 @@ def summary(records: Records, lines: Lines) -> str:
 def by_rate(
   records: Records, table: Mapping[float, Mapping], columns: Sequence[tuple]
 ) -> str:
-  """A line a learning rate, ours beside the paper's.
+  """A line for each learning rate, ours beside the paper's.
 
   Args:
     records: of a scale.
-    table: the paper's BLEU, by rate and column.
+    table: the paper's score, by rate and column.
     columns: model and communication of each.
   """
   header = ['learning rate, paper', 'ours']
@@ -59,24 +112,24 @@ def draw(
   records: Records,
   lines: Lines,
   axis: str = 'updates',
-  label: str = 'updates',
+  axis_label: str = 'updates',
   until: str | None = None,
 ) -> None:
-  """BLEU over a field of the curves, a panel a model that has any.
+  """Draws the score over a field of the curves, one panel for each model.
 
   Args:
     path: of the PNG.
     records: of a scale.
-    lines: what is drawn.
+    lines: what is drawn; models without any record are left out.
     axis: the field.
-    label: how it is called.
-    until: the line that panels end with, by its label; by default, the longest.
+    axis_label: text below the axis.
+    until: label of the line that panels end with; by default the longest.
   """
   panels, limit = {}, {}
   for model, curves in lines.items():
     panels[model] = {
-      name: records.curve(run, axis)
-      for name, run in curves.items()
+      title: records.curve(run, axis)
+      for title, run in curves.items()
       if records.all(run)
     }
     if until in panels[model]:
@@ -84,31 +137,43 @@ def draw(
   panels = {
     model: curves for model, curves in panels.items() if curves
   } or panels
-  figures.curves(path, panels, label, 'validation BLEU', limit)
+  score = f'validation {_metric(records, lines)}'
+  figures.curves(path, panels, axis_label, score, limit)
 
 
-def render(module: ModuleType, directory: Path) -> str:
+def corpora(records: Stored, runs: Iterable[Settings]) -> str:
+  """The line that names the texts of the runs."""
+  found = records.corpora(dict.fromkeys(run.pair for run in runs))
+  named = (f'{name} (`{digest[:DIGITS]}`)' for digest, name in found.items())
+  return f'Text, with the first digits of its SHA-256: {", ".join(named)}.'
+
+
+def render(
+  module: ModuleType, directory: Path, all_records: Sequence[Stored]
+) -> str:
   """Writes an experiment's Markdown and figures; returns the Markdown.
 
-  The claim is the module's docstring; then comes a section for each scale that
-  has any of the records, or the one of an experiment that trains nothing.
+  The claim is the module's docstring. A section follows for each scale that has
+  any of the records, or a single one for an experiment that trains nothing.
+
+  Raises:
+    ValueError: if a scale has records of several texts and none is named.
   """
   name = Path(module.__file__).stem
   heading, *claim = module.__doc__.strip().split('\n\n')
   heading = heading.rstrip('.')
   parts = [f'# {heading}', *(f'  {p}' if p[:2] == '  ' else p for p in claim)]
-  for scale in scales.SCALES:
-    records = Records(scale, directory)
+  for records in all_records:
     if not any(map(records.all, module.RUNS)):
       continue
-    parts.append(f'## {scale}')
+    parts += [f'## {records.scale}', corpora(records, module.RUNS)]
     if hasattr(module, 'draw'):
-      picture = f'{name}-{scale}.png'
+      picture = f'{name}-{records.scale}.png'
       module.draw(directory / picture, records)
       parts.append(f'![{heading}]({picture})')
       parts.append(
-        'Lines are means over the seeds; a band, where there is one, reaches '
-        'from the lowest to the highest.'
+        'Lines are means over the seeds. A band, where there is one, reaches '
+        'from the lowest to the highest seed.'
       )
     parts.append(module.report(records))
   if not module.RUNS:

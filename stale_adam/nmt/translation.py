@@ -1,11 +1,13 @@
-"""Translation as a `Problem`, with what is needed to judge its parameters."""
+"""Translation as a task: models, their training problem and their scores."""
 
 import collections
 import concurrent.futures
 import dataclasses
 import functools
+import itertools
 import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import flax.nnx as nnx
@@ -14,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import sacrebleu
 
+from stale_adam.nmt import identity
 from stale_adam.nmt.data import batches as batches_lib
 from stale_adam.nmt.data import corpus as corpus_lib
 from stale_adam.nmt.data.vocabulary import BOS, Vocabulary
@@ -23,7 +26,11 @@ from stale_adam.nmt.models.loss import cross_entropy
 from stale_adam.nmt.models.rnn import Rnn
 from stale_adam.nmt.models.transformer import Transformer
 from stale_adam.problem import Params, Problem
+from stale_adam.training import checkpoint
+from stale_adam.training.task import Evaluation
 
+VOCABULARY = 'vocabulary.model'  # File beside the parameters.
+EXAMPLES = 10  # Sentences of the first test that are kept as examples.
 _BUCKET = 16  # Source lengths are rounded up to a multiple of this.
 _POSITIONS = 2048  # Of the source, decoded together.
 
@@ -106,7 +113,7 @@ class Model:
     """
     params = jax.device_put(params)  # Once, not for every group.
     ids = self.vocabulary.encode(sentences)
-    # Nothing translates to nothing, whatever the model would say.
+    # An empty sentence stays empty; the model is not asked.
     buckets = collections.defaultdict(list)
     for i in (i for i, sentence in enumerate(ids) if sentence):
       buckets[-(len(ids[i]) + 1) // _BUCKET * -_BUCKET].append(i)
@@ -141,8 +148,25 @@ class Model:
     return jax.jit(search, static_argnums=3)
 
 
+def load(directory: str | os.PathLike) -> tuple[Model, Params]:
+  """Loads the model that a run left in its directory, and its best parameters.
+
+  Raises:
+    OSError: if a file is missing.
+    ValueError: if a file is damaged or holds parameters of something else.
+  """
+  params, metadata = checkpoint.load(Path(directory) / 'params.npz')
+  if not {'model', 'sizes'} <= set(metadata):
+    raise ValueError(
+      f'{directory}/params.npz does not say which model it is of: name a '
+      'directory that a run left'
+    )
+  pieces = Vocabulary.load(Path(directory) / VOCABULARY)
+  return Model(metadata['model'], pieces, metadata['sizes']), params
+
+
 class Translation:
-  """Learning to translate a corpus: a `Problem`, and how to judge it.
+  """Learning to translate a corpus: a `training.task.Task`.
 
   Args:
     model: what is trained.
@@ -151,12 +175,15 @@ class Translation:
     smoothing: of the labels, in training only.
     validation_beam: beam of the validation's translations.
     seed: of the order of sentences.
+    beam: of the tests' translations.
 
   Attributes:
     problem: `loss` is the mean over the target words of a batch.
     batches: the training batches.
     validation: the validation batches.
   """
+
+  metric, unit, rate = 'bleu', 'target_words', 'words_per_second'
 
   def __init__(
     self,
@@ -166,9 +193,10 @@ class Translation:
     smoothing: float = 0.1,
     validation_beam: int = 1,
     seed: int = 0,
+    beam: int = 4,
   ):
     self.model, self.corpus = model, corpus
-    self.validation_beam = validation_beam
+    self.validation_beam, self.beam = validation_beam, beam
     self.batches = self._batches(corpus.train, shape, seed)
     self.validation = self._batches(corpus.validation, shape, 0)
 
@@ -186,30 +214,48 @@ class Translation:
       encode(pairs.source), encode(pairs.target), shape, seed
     )
 
+  @functools.cached_property
+  def text(self) -> dict[str, str]:
+    """Name and SHA-256 of the corpus, as the record keeps them."""
+    return identity.of(self.corpus)
+
   @property
-  def words_per_epoch(self) -> int:
-    """Target words of the training set, each sentence's end counted."""
+  def units_per_epoch(self) -> int:
+    """Target words of the training set, each sentence's end included."""
     return self.batches.target_words_per_epoch
 
-  def target_words(self, number: int) -> int:
-    """Target words of batch `number`."""
-    return self.batches.target_words(number)
-
-  def validation_bleu(self, params: Params) -> float:
-    """sacreBLEU of the validation set."""
-    return self.bleu(params, self.corpus.validation, self.validation_beam)[0]
+  def units(self, batch_id: int) -> int:
+    """Target words of a batch."""
+    return self.batches.target_words(batch_id)
 
   def validation_loss(self, params: Params) -> float:
     """Mean cross-entropy over the validation target words, not smoothed."""
     sums = np.zeros(2)
-    for number in range(self.validation.first_epoch):
-      batch = self.validation.batch(number)
+    for batch_id in range(self.validation.first_epoch):
+      batch = self.validation.batch(batch_id)
       sums += np.array([float(x) for x in self._losses(params, batch)])
     return float(sums[0] / sums[1])
 
   @functools.cached_property
   def _losses(self):
     return jax.jit(lambda p, b: self.model.losses(p, b, None, 0.0))
+
+  def validation_score(self, params: Params) -> float:
+    """sacreBLEU of the validation set."""
+    return self.bleu(params, self.corpus.validation, self.validation_beam)[0]
+
+  def test(self, params: Params) -> Evaluation:
+    """sacreBLEU of every test set; the first one's first translations."""
+    scores, texts, signature = {}, {}, ''
+    for name, pairs in self.corpus.tests.items():
+      scores[name], signature, texts[name] = self.bleu(params, pairs, self.beam)
+    name, pairs = next(iter(self.corpus.tests.items()))
+    columns = zip(pairs.source, pairs.target, texts[name], strict=True)
+    examples = [
+      {'source': source, 'reference': reference, 'translation': text}
+      for source, reference, text in itertools.islice(columns, EXAMPLES)
+    ]
+    return Evaluation(scores, examples, {'sacrebleu_signature': signature})
 
   def bleu(
     self, params: Params, pairs: corpus_lib.Pairs, beam: int

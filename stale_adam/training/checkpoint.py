@@ -1,4 +1,4 @@
-"""Parameters on disk: one file, whole or not there at all."""
+"""Parameters on disk: one file, complete or absent."""
 
 import json
 import os
@@ -12,31 +12,31 @@ from stale_adam.problem import Params
 
 
 def save(
-  path: str | os.PathLike, params: Params, about: dict[str, Any]
+  path: str | os.PathLike, params: Params, metadata: dict[str, Any]
 ) -> None:
-  """Writes parameters, and what is needed to use them, as a NumPy archive.
+  """Writes parameters and their metadata as a NumPy archive.
 
-  The file is replaced at once when it is complete. The archive carries a
+  The file replaces an older one only when it is complete. The archive has a
   checksum of every array.
 
   Args:
-    path: to write to; parent directories are made.
+    path: file to write; parent directories are made.
     params: nested dicts of arrays.
-    about: anything JSON can hold.
+    metadata: what is needed to use the parameters, as JSON can hold it.
   """
   leaves = jax.tree_util.tree_flatten_with_path(params)[0]
   arrays = {_name(keys): np.asarray(leaf) for keys, leaf in leaves}
   with files.replacing(path) as partial, open(partial, 'wb') as file:
-    # The names: a damaged archive may list fewer arrays than it holds.
-    text = json.dumps({'about': about, 'names': list(arrays)})
-    np.savez(file, __about__=np.array(text), **arrays)
+    # With the names: a damaged archive may list fewer arrays than it holds.
+    text = json.dumps({'metadata': metadata, 'names': list(arrays)})
+    np.savez(file, __metadata__=np.array(text), **arrays)
 
 
 def load(path: str | os.PathLike) -> tuple[Params, dict[str, Any]]:
   """Reads what `save` wrote.
 
   Returns:
-    (params, about).
+    (params, metadata).
 
   Raises:
     FileNotFoundError: if there is no such file.
@@ -45,7 +45,7 @@ def load(path: str | os.PathLike) -> tuple[Params, dict[str, Any]]:
   try:
     with np.load(path, allow_pickle=False) as archive:
       arrays = {name: archive[name] for name in archive.files}
-    text = json.loads(str(arrays.pop('__about__')))
+    text = json.loads(str(arrays.pop('__metadata__')))
     if text['names'] != list(arrays):
       raise ValueError('arrays are missing')
   except FileNotFoundError:
@@ -63,7 +63,7 @@ def load(path: str | os.PathLike) -> tuple[Params, dict[str, Any]]:
     for key in parents:
       place = place.setdefault(key, {})
     place[last] = array
-  return params, text['about']
+  return params, text['metadata']
 
 
 def _name(keys) -> str:

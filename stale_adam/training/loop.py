@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,72 +14,43 @@ import tqdm
 
 from stale_adam import server
 from stale_adam.policy import Communication
-from stale_adam.problem import Params, Problem
+from stale_adam.problem import Params
 from stale_adam.trace import Trace
 from stale_adam.training import checkpoint
-
-
-class Task(Protocol):
-  """A problem whose parameters can be judged."""
-
-  problem: Problem
-  words_per_epoch: int  # Target words.
-
-  def target_words(self, number: int) -> int:
-    """Of batch `number`."""
-
-  def validation_loss(self, params: Params) -> float:
-    """Mean cross-entropy per target word; early stopping watches it."""
-
-  def validation_bleu(self, params: Params) -> float:
-    """The best parameters are those with the highest."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-  """How long to train, as the paper's section 4.1.
-
-  Attributes:
-    epochs: stop after this many.
-    validate_every: target words between two validations.
-    patience: stop after this many validations in a row whose loss is no
-      improvement.
-  """
-
-  epochs: float = 8
-  validate_every: int = 100_000
-  patience: int = 5
-
-  def __post_init__(self):
-    for field in dataclasses.fields(self):
-      if not getattr(self, field.name) > 0:
-        raise ValueError(
-          f'{field.name}={getattr(self, field.name)}: use a positive number'
-        )
+from stale_adam.training.task import Budget, Task
 
 
 @dataclasses.dataclass
 class Outcome:
-  """What a run leaves behind; `curve` has the fields of the result record."""
+  """What training leaves behind.
+
+  Attributes:
+    curve: a point for each validation, with the fields of the result record.
+    best_params: the parameters with the best validation.
+    trace: who arrived when.
+    seconds: spent on training; validation is not counted.
+    task: what was learnt.
+  """
 
   curve: list[dict[str, Any]]
   best_params: Params
   trace: Trace
-  seconds: float  # Spent on training; validation not counted.
+  seconds: float
+  task: Task
 
   @property
   def best(self) -> dict[str, Any]:
-    """The point of the curve with the best parameters."""
-    return max(self.curve, key=_merit)
+    """The point of the curve that has the best parameters."""
+    return max(self.curve, key=_merit(self.task.metric))
 
-  def words_per_second(self) -> dict[str, float]:
-    """Target words a second, by the pool's clock and by the wall's."""
+  def speed(self) -> dict[str, float]:
+    """Units a second, by the pool's clock and by the wall clock."""
     last = self.curve[-1]
     # A clock that starts with the first update may not have started.
     virtual = last['virtual_seconds'] or float('nan')
     return {
-      'virtual': last['target_words'] / virtual,
-      'measured': last['target_words'] / max(self.seconds, 1e-9),
+      'virtual': last[self.task.unit] / virtual,
+      'measured': last[self.task.unit] / max(self.seconds, 1e-9),
     }
 
 
@@ -91,33 +62,33 @@ def train(
   budget: Budget,
   seed: int,
   out: Path,
-  about: dict[str, Any],
+  metadata: dict[str, Any],
   title: str = 'train',
   measure: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Outcome:
   """Trains until the budget is spent or validation no longer improves.
 
-  Or until nobody arrives any more: the order that the pool replays has ended.
+  Also ends when nobody arrives any more, as at the end of a replayed order.
 
   Args:
     task: what is learnt.
     optimizer: any optax transformation.
     communication: how workers and server talk.
     pool: where the workers run; closed at the end.
-    budget: how long.
+    budget: how long to train.
     seed: of parameters and dropout.
-    out: directory that gets the best parameters so far (params.npz) and
-      TensorBoard events.
-    about: stored beside the parameters.
+    out: directory for the best parameters so far (params.npz) and TensorBoard
+      events.
+    metadata: stored with the parameters.
     title: of the progress bar.
-    measure: as of `serve`; means between validations become events, every
-      push's values columns of the trace.
+    measure: as of `serve`. Means between validations become events; the values
+      of every push become columns of the trace.
   """
-  total = int(budget.epochs * task.words_per_epoch)
+  total = int(budget.epochs * task.units_per_epoch)
   bar = tqdm.tqdm(
     total=total,
     desc=title,
-    unit=' words',
+    unit=f' {task.unit}',
     unit_scale=True,
     dynamic_ncols=True,
     mininterval=0.5,
@@ -129,22 +100,24 @@ def train(
   run = _Run(task, budget, total, bar, pool)
   try:
     for point, params in run.points(arrivals):
-      shown = {k: point[k] for k in ('train_loss', 'validation_loss', 'bleu')}
+      names = ('train_loss', 'validation_loss', task.metric)
+      shown = {name: point[name] for name in names}
       for name, value in (shown | run.measured).items():
-        writer.add_scalar(name, value, point['target_words'])
-      if max(run.curve, key=_merit) is point:
+        writer.add_scalar(name, value, point[task.unit])
+      if max(run.curve, key=_merit(task.metric)) is point:
         run.best_params = jax.tree.map(np.asarray, params)
-        checkpoint.save(out / 'params.npz', run.best_params, about)
+        checkpoint.save(out / 'params.npz', run.best_params, metadata)
   finally:
     arrivals.close()
     pool.close()
     writer.close()
     bar.close()
-  return Outcome(run.curve, run.best_params, Trace.of(run.pushes), run.seconds)
+  arrived = Trace.of(run.pushes)
+  return Outcome(run.curve, run.best_params, arrived, run.seconds, task)
 
 
 class _Run:
-  """Counts what arrives, and says when to validate and when to stop."""
+  """Counts what arrives, and decides when to validate and when to stop."""
 
   def __init__(self, task: Task, budget: Budget, total: int, bar, pool):
     self.task, self.budget, self.total = task, budget, total
@@ -153,7 +126,7 @@ class _Run:
     self.best_params: Params = None
     self.pushes: list[server.Push] = []
     self.measured: dict[str, float] = {}  # Means since the last validation.
-    self.words = 0
+    self.units = 0
     self.seconds = 0.0
     self._validated = 0  # Pushes.
 
@@ -163,15 +136,15 @@ class _Run:
     began = time.monotonic()
     state = None
     for push, state in arrivals:
-      words = sum(self.task.target_words(i) for i in push.ids)
-      self.words += words
+      units = sum(self.task.units(batch_id) for batch_id in push.ids)
+      self.units += units
       self.pushes.append(push)
-      self.bar.update(words)
-      if self.words < min(due, self.total):
+      self.bar.update(units)
+      if self.units < min(due, self.total):
         continue
-      due = (self.words // every + 1) * every
+      due = (self.units // every + 1) * every
       yield from self._point(state, began)
-      if self.words >= self.total or self._exhausted():
+      if self.units >= self.total or self._exhausted():
         return
       began = time.monotonic()
     if self._validated < len(self.pushes):
@@ -184,6 +157,7 @@ class _Run:
       yield self._validate(state), state.params
 
   def _validate(self, state: server.Server) -> dict:
+    task = self.task
     new = jax.device_get(self.pushes[self._validated :])
     self.pushes[self._validated :] = new  # No longer on the device.
     self._validated = len(self.pushes)
@@ -194,19 +168,19 @@ class _Run:
     point = {
       'updates': state.version,
       'pushes': len(self.pushes),
-      'target_words': self.words,
-      'epochs': self.words / self.task.words_per_epoch,
+      task.unit: self.units,
+      'epochs': self.units / task.units_per_epoch,
       'virtual_seconds': new[-1].seconds,
       'seconds': self.seconds,
       'train_loss': float(np.mean([push.loss for push in new])),
-      'validation_loss': self.task.validation_loss(state.params),
-      'bleu': self.task.validation_bleu(state.params),
+      'validation_loss': task.validation_loss(state.params),
+      task.metric: task.validation_score(state.params),
     }
     self.curve.append(point)
-    best = max(p['bleu'] for p in self.curve)
+    best = max(p[task.metric] for p in self.curve)
     self.bar.set_postfix_str(
-      f'loss {point["validation_loss"]:.3f}, BLEU {point["bleu"]:.1f} (best '
-      f'{best:.1f}), staleness '
+      f'loss {point["validation_loss"]:.3f}, {task.metric} '
+      f'{point[task.metric]:.4g} (best {best:.4g}), staleness '
       f'{np.mean([p.staleness for p in self.pushes]):.2f}'
     )
     return point
@@ -218,7 +192,11 @@ class _Run:
     return len(finite) - 1 - int(np.argmin(finite)) >= self.budget.patience
 
 
-def _merit(point: dict) -> tuple[float, float]:
-  """Orders validations: by BLEU, then by loss, for when nothing translates."""
-  loss = point['validation_loss']
-  return point['bleu'], -loss if np.isfinite(loss) else -np.inf
+def _merit(metric: str) -> Callable[[dict], tuple[float, float]]:
+  """Orders validations by the metric, then by the loss where that is equal."""
+
+  def merit(point: dict) -> tuple[float, float]:
+    loss = point['validation_loss']
+    return point[metric], -loss if np.isfinite(loss) else -np.inf
+
+  return merit

@@ -1,4 +1,9 @@
-"""The result record: one JSON file a run; write, read, validate."""
+"""The result record: one JSON file for each run; write, read, validate.
+
+A record names the task's metric and unit in its fields: `best_<metric>`,
+`test_<metric>`, one `<units>_per_second`, and in every point of the curve
+`<metric>` and `<unit>`. Nothing else depends on the task.
+"""
 
 import datetime
 import json
@@ -21,25 +26,19 @@ _FIELDS = {
   'run': str,
   'config': dict,
   'curve': list,
-  'best_bleu': _NUMBER,
-  'test_bleu': dict,
-  'sacrebleu_signature': str,
   'mean_staleness': _NUMBER,
   'staleness_histogram': dict,
-  'words_per_second': dict,
   'trace_sha256': str,
   'provenance': dict,
 }
 _POINT = (
   'updates',
   'pushes',
-  'target_words',
   'epochs',
   'virtual_seconds',
   'seconds',
   'train_loss',
   'validation_loss',
-  'bleu',
 )
 _PROVENANCE = (
   'commit',
@@ -55,6 +54,42 @@ _PROVENANCE = (
 _PACKAGES = ('jax', 'flax', 'optax', 'sacrebleu', 'sentencepiece', 'numpy')
 
 
+def metric(record: dict[str, Any]) -> str:
+  """The name of a record's metric, from its field `best_<metric>`."""
+  return _only(record, 'best_<metric>', lambda k: k.startswith('best_'))[5:]
+
+
+def best(record: dict[str, Any]) -> float:
+  """The highest score of the validations."""
+  return record[f'best_{metric(record)}']
+
+
+def tests(record: dict[str, Any]) -> dict[str, float]:
+  """The score of every test set."""
+  return record[f'test_{metric(record)}']
+
+
+def rate(record: dict[str, Any]) -> str:
+  """The name of a record's speed, such as 'words_per_second'."""
+  return _only(
+    record, '<units>_per_second', lambda k: k.endswith('_per_second')
+  )
+
+
+def virtual_speed(record: dict[str, Any]) -> float:
+  """Units a second by the clock of the pool."""
+  return record[rate(record)]['virtual']
+
+
+def _only(record: dict[str, Any], form: str, chosen) -> str:
+  found = [name for name in record if chosen(name)]
+  if len(found) != 1:
+    raise ValueError(
+      f'a record has one field {form}, this one has {found or "none"}'
+    )
+  return found[0]
+
+
 def validate(record: dict[str, Any]) -> None:
   """Checks that a record has every field, and every point of its curve too.
 
@@ -63,25 +98,40 @@ def validate(record: dict[str, Any]) -> None:
   """
   if not isinstance(record, dict):
     raise ValueError(f'a record is an object, not {type(record).__name__}')
-  for name, kind in _FIELDS.items():
-    if name not in record or not isinstance(record[name], kind):
+  name, speed = metric(record), rate(record)
+  fields = {f'best_{name}': _NUMBER, f'test_{name}': dict, speed: dict}
+  for field, kind in (_FIELDS | fields).items():
+    if field not in record or not isinstance(record[field], kind):
       raise ValueError(
-        f'record field {name!r} is {record.get(name)!r}: it must be of type '
+        f'record field {field!r} is {record.get(field)!r}: it must be of type '
         f'{getattr(kind, "__name__", "number")}'
       )
-  parts = [(f'curve[{i}]', p, _POINT) for i, p in enumerate(record['curve'])]
+  needed = {*_POINT, name, *_unit(record, name)}
+  parts = [(f'curve[{i}]', p, needed) for i, p in enumerate(record['curve'])]
   parts.append(('provenance', record['provenance'], _PROVENANCE))
-  parts.append(
-    ('words_per_second', record['words_per_second'], ('virtual', 'measured'))
-  )
-  for name, part, needed in parts:
-    missing = [key for key in needed if key not in part]
+  parts.append((speed, record[speed], ('virtual', 'measured')))
+  if 'text' in record:
+    parts.append(('text', record['text'], ('name', 'sha256')))
+  for field, part, names in parts:
+    missing = [key for key in names if key not in part]
     if missing:
-      raise ValueError(f'record field {name} lacks {missing}: add it')
+      raise ValueError(f'record field {field} lacks {missing}: add it')
+
+
+def _unit(record: dict[str, Any], name: str) -> set[str]:
+  """The one field of the curve's points that is the unit; none of no curve."""
+  found = {key for point in record['curve'] for key in point}
+  found -= {*_POINT, name}
+  if record['curve'] and len(found) != 1:
+    raise ValueError(
+      f'the points of the curve count units of {sorted(found) or "nothing"}: '
+      'give them one more field, named after the unit'
+    )
+  return found
 
 
 def write(path: str | os.PathLike, record: dict[str, Any]) -> None:
-  """Validates a record and writes it, whole or not at all.
+  """Validates a record and writes it; the file is complete or absent.
 
   A number that is not finite, such as a diverged loss, becomes null.
   """
@@ -92,20 +142,24 @@ def write(path: str | os.PathLike, record: dict[str, Any]) -> None:
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-  """Reads and validates a record."""
+  """Reads and validates a record.
+
+  Raises:
+    ValueError: naming the file, if it is damaged or is something else.
+  """
   try:
     record = json.loads(Path(path).read_text(encoding='utf-8'))
     validate(record)
-  except ValueError as error:
+  except (ValueError, TypeError, AttributeError) as error:
     raise ValueError(f'{path}: {error}') from None
   return record
 
 
 def provenance(seed: int, pool: str, device: str) -> dict[str, Any]:
-  """Where a result comes from; `seconds` is to be set when it is there."""
-  # Installed elsewhere, the files may lie in somebody else's repository.
-  ours = _git('rev-parse', '--show-toplevel') == str(Path(__file__).parents[1])
-  # Tables that earlier runs had rendered anew are no change of the program.
+  """Where a result comes from; the caller sets `seconds` when it is there."""
+  # An installed package may lie inside somebody else's repository.
+  ours = _git('rev-parse', '--show-toplevel') == str(Path(__file__).parents[2])
+  # Rendering tables does not change the program.
   program = (':/', ':(top,exclude)results')
   changed = _git(
     'status', '--porcelain', '--untracked-files=no', '--', *program
@@ -128,10 +182,10 @@ def provenance(seed: int, pool: str, device: str) -> dict[str, Any]:
 def _git(*arguments: str) -> str | None:
   command = ['git', '-C', str(Path(__file__).parent), *arguments]
   try:
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
   except OSError:  # There is no git.
     return None
-  return run.stdout.strip() if run.returncode == 0 else None
+  return done.stdout.strip() if done.returncode == 0 else None
 
 
 def _finite(value):
@@ -144,17 +198,18 @@ def _finite(value):
   return value
 
 
-def seconds_to_bleu(record: dict[str, Any], target: float) -> float | None:
-  """Virtual seconds at which BLEU first reaches a target; None for never.
+def seconds_to(record: dict[str, Any], target: float) -> float | None:
+  """Virtual seconds until the metric first reaches a target, or None.
 
-  Interpolated between the two validations around it, so that it does not jump
-  by the words between validations.
+  Interpolated linearly between the two validations around it, so that the
+  result does not jump by the time between validations.
   """
-  seconds = bleu = 0.0  # Before any training.
+  name = metric(record)
+  seconds = score = 0.0  # Before any training.
   for point in record['curve']:
-    last, before = seconds, bleu
-    seconds, bleu = point['virtual_seconds'], point['bleu'] or 0.0
-    if bleu >= target:
-      part = (target - before) / (bleu - before) if bleu > before else 0.0
+    last, before = seconds, score
+    seconds, score = point['virtual_seconds'], point[name] or 0.0
+    if score >= target:
+      part = (target - before) / (score - before) if score > before else 0.0
       return last + part * (seconds - last)
   return None

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import sacrebleu
 
-from experiments import grammar
+from experiments import grammar, options
+from stale_adam.nmt import identity
+from stale_adam.nmt.data.corpus import directory
 from stale_adam.trace import Trace
 from stale_adam.training import checkpoint
 from stale_adam.training import record as results
@@ -67,7 +69,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def environment(folder):
-  """Ours, but for caches of its own and as many devices as anybody has."""
+  """Our environment, with caches of its own and the usual devices."""
   wanted = {
     'XDG_CACHE_HOME': str(folder / 'cache'),
     # The runs share most of their programs; compiling is most of their time.
@@ -115,6 +117,11 @@ def test_a_run_leaves_a_valid_record(run):
   printed, out = run
   record = results.read(out / 'record.json')
   assert (record['experiment'], record['scale']) == ('train', 'tiny')
+  assert record['run'] == (
+    'transformer-en-de-sync-2-local1-global2-rate0.003-seed3-epochs0.3'
+  )
+  text = directory(out.parents[1] / 'data', 'en-de')
+  assert record['text'] == identity.of(text)
   assert record['config']['communication']['workers'] == 2
   assert record['config']['communication']['synchronous'] is True
   assert record['config']['seed'] == record['provenance']['seed'] == 3
@@ -138,8 +145,8 @@ def test_a_run_leaves_a_valid_record(run):
 
 def test_a_run_leaves_its_parameters_and_events(run):
   _, out = run
-  params, about = checkpoint.load(out / 'params.npz')
-  assert params and about['model'] == 'transformer'
+  params, metadata = checkpoint.load(out / 'params.npz')
+  assert params and metadata['model'] == 'transformer'
   assert list(out.glob('events.out.tfevents.*'))
   assert (out / 'vocabulary.model').stat().st_size > 0
   assert not list(out.glob('*.partial'))
@@ -261,6 +268,7 @@ COMMANDS = sorted(
   for path in (ROOT / 'experiments').glob('*.py')
   if '__main__' in path.read_text()
 )
+COMMANDS += ['paper.table3', 'beyond.workers', 'benchmarks.gradient']
 # A command line that cannot work, and what the last lines say of it.
 MISTAKES = [
   ('train --workers=4 --global_accumulation=3', r'global_accumulation=3.* 4'),
@@ -270,10 +278,11 @@ MISTAKES = [
   ('train --scale=small --data_dir=/nonexistent', '/nonexistent'),
   ('train --scale=paper --data_dir=/nonexistent', '/nonexistent'),
   ('train --pair=xx-yy', "'xx-yy'.*'en-de'"),
-  ('train --learning_rate=-1', 'learning_rate=-1.*non-negative'),
+  ('train --learning_rate=-1', 'learning_rate=-1.*from 0.0 up'),
   ('train --epochs=0', 'epochs=0.*positive'),
-  ('train --workers=0', 'workers=0.*positive'),
-  ('train --seed=-1', 'seed=-1.*'),
+  ('train --workers=0', 'workers=0.*1 or more'),
+  ('train --seed=-1', 'seed=-1.*from 0 up'),
+  ('train --sizes=width=3', 'sizes=width=3.*size, hidden'),
   ('train --scale=huge', 'huge.*tiny'),
   ('train --no_such_flag=1', 'no_such_flag'),
   ('train --data_dir={folder}/data --out={folder}/file', '{folder}/file'),
@@ -384,33 +393,45 @@ def test_timeline_writes_a_picture_beside_the_trace(outcomes, filled):
   assert re.search(r'busy: workers [\d.]+%, the server [\d.]+%', printed)
 
 
+def source_of(name):
+  """The file of a command."""
+  return ROOT / 'experiments' / f'{name.replace(".", "/")}.py'
+
+
 def flags_of(name):
   """The names of the flags that a command defines, from its source."""
-  tree = ast.parse((ROOT / 'experiments' / f'{name}.py').read_text())
-  return {
-    node.args[0].value
-    for node in ast.walk(tree)
-    if isinstance(node, ast.Call)
-    and isinstance(node.func, ast.Attribute)
-    and node.func.attr.startswith('DEFINE_')
-  }
+  tree = ast.parse(source_of(name).read_text())
+  found = set()
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+      name, of = node.func.attr, getattr(node.func.value, 'id', None)
+      if name.startswith('DEFINE_'):
+        found.add(node.args[0].value)
+      elif (of, name) == ('options', 'settings'):
+        found |= {option.name for option in options.options()}
+      elif of == 'options' and name != 'chosen':
+        found.add(name)
+  return found
 
 
 @pytest.mark.parametrize('name', COMMANDS)
 def test_help_explains_every_flag(name, outcomes):
   _, printed, errors = outcomes[f'{name} --help']
   assert 'Traceback' not in errors
-  source = (ROOT / 'experiments' / f'{name}.py').read_text()
+  source = source_of(name).read_text()
   assert ast.get_docstring(ast.parse(source)).split('\n')[0] in printed
   texts = dict(re.findall(r'^ +--(?:\[no\])?(\w+): (.+)$', printed, re.M))
   # Behind the values that an enumeration allows.
   texts = {k: re.sub(r'^<.*?>: ', '', v) for k, v in texts.items()}
-  assert flags_of(name) <= texts.keys()
+  shared = set() if name in COMMANDS[:-3] else flags_of('command')
+  shared = set() if name.startswith('benchmarks') else shared
+  assert flags_of(name) | shared <= texts.keys()
   assert all(re.search(r'\w', text) for text in texts.values())
 
 
 def test_the_parser_of_help_finds_flags():
-  assert {'scale', 'workers', 'out'} <= flags_of('train')
+  assert {'scale', 'workers', 'pool', 'seed'} <= flags_of('train')
+  assert {'data_dir', 'only', 'minutes'} <= flags_of('command')
   assert {'train', 'translate', 'demo'} <= set(COMMANDS)
 
 

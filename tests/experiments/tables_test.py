@@ -1,18 +1,16 @@
 """Tables and figures: what they declare, resume and render."""
 
 import dataclasses
-import json
 import re
-import shutil
 
 import jax
 import pytest
 from invented import ALL, RECORD, RESULTS, Invented, record
 
 from experiments import command
-from experiments.ledger import execute as experiment
-from experiments.ledger import runs, scales
-from experiments.ledger.records import Records, spread
+from experiments.ledger import execute, runs, scales, texts
+from experiments.ledger.records import spread
+from experiments.ledger.store import Stored
 from experiments.paper import headline, reproduce
 from experiments.paper import printed as paper
 from experiments.render import report
@@ -35,7 +33,7 @@ def test_tables_declare_the_papers_cells():
 @pytest.mark.parametrize('scale', scales.SCALES)
 def test_names_tell_all_runs_apart(scale):
   own = [r for r in dict.fromkeys(ALL) if r.pair in scales.SCALES[scale].pairs]
-  names = {run.name(scale) for run in own}
+  names = {runs.name(scale, run) for run in own}
   assert len(names) == len(own)
   assert all(re.fullmatch(r'[\w.=-]+', name) for name in names)
 
@@ -44,18 +42,8 @@ def test_names_tell_all_runs_apart(scale):
 def test_learning_rates_keep_the_papers_ratios(scale):
   size, factor = scales.SCALES[scale], scales.rate_factor(scale)
   for model, rate in paper.LEARNING_RATE.items():
-    assert size.learning_rate[model] == pytest.approx(factor * rate)
-
-
-def test_large_updates_warm_up_over_the_same_words():
-  for run in ALL:
-    settings = run.settings('tiny')
-    batches = run.communication.batches_per_update
-    plain = runs.base(run.model, paper.SYNC)
-    spanned = settings.warmup_updates * max(4, batches)
-    # But for the part of an update that 4 x 600 batches may leave.
-    rest = 4 * plain.settings('tiny').warmup_updates - spanned
-    assert 0 <= rest < max(4, batches)
+    ours = size.models[model].learning_rate
+    assert ours == pytest.approx(factor * rate)
 
 
 @pytest.fixture
@@ -69,10 +57,12 @@ def made(monkeypatch):
       names.append(None)
       raise KeyboardInterrupt
     names.append(name)
-    fields = {'experiment': kind, 'scale': scale, 'run': name}
-    return RECORD | fields | {'config': settings.as_dict()}, {}
+    digest = texts.sha256(scale, settings.pair, None)
+    text = {'name': 'the grammar', 'sha256': digest}
+    fields = {'experiment': kind, 'scale': scale, 'run': name, 'text': text}
+    return RECORD | fields | {'config': settings.config()}
 
-  monkeypatch.setattr(experiment, 'run', run)
+  monkeypatch.setattr(execute, 'execute', run)
   monkeypatch.setattr(command, '_task', lambda *_: None)
   return names
 
@@ -81,65 +71,44 @@ def test_a_kill_loses_one_run_and_none_is_repeated(made, tmp_path, capsys):
   wanted = runs.seeds([runs.base('rnn', paper.SYNC)])
   twice = [*wanted, wanted[0]]  # As when two tables share a run.
   with pytest.raises(KeyboardInterrupt):
-    command.complete(twice, Records('micro', tmp_path), None)
-  command.complete(twice, Records('micro', tmp_path), None)
-  names = [run.name('micro') for run in wanted]
+    command.complete(twice, Stored('micro', tmp_path), None)
+  command.complete(twice, Stored('micro', tmp_path), None)
+  names = [runs.name('micro', run) for run in wanted]
   assert made == [*names[:2], None, names[2]]
   assert 'minutes left' in capsys.readouterr().out
 
 
 def test_no_run_is_begun_that_would_end_too_late(made, tmp_path, capsys):
   wanted = runs.seeds([runs.base('rnn', paper.SYNC)])
-  records = Records('micro', tmp_path)  # Each record says that it took 30 s.
+  records = Stored('micro', tmp_path)  # Each record says that it took 30 s.
   command.complete(wanted, records, None, minutes=0)
   assert not made
   assert 'after 0 minutes' in capsys.readouterr().out
   command.complete(wanted[:1], records, None, minutes=1)
   command.complete(wanted, records, None, minutes=0.49)
-  assert made == [wanted[0].name('micro')]
+  assert made == [runs.name('micro', wanted[0])]
   printed = capsys.readouterr().out
   assert 'after 0.49 minutes' in printed
   assert printed.endswith(
-    f'{wanted[1].name("micro")}\n{wanted[2].name("micro")}\n'
+    '\n'.join(['', *(runs.name('micro', run) for run in wanted[1:]), ''])
   )
   command.complete(wanted[:2], records, None, minutes=0.51)
-  assert made == [run.name('micro') for run in wanted[:2]]
+  assert made == [runs.name('micro', run) for run in wanted[:2]]
 
 
 def test_only_chooses_runs_by_name():
-  wanted = runs.seeds([runs.base(m, paper.SYNC) for m in scales.MODELS])
+  wanted = runs.seeds([runs.base(m, paper.SYNC) for m in paper.LEARNING_RATE])
   assert command.only(wanted, 'micro', None) == wanted
   assert command.only(wanted, 'micro', '^rnn.*seed[02]') == wanted[3::2]
-  with pytest.raises(ValueError, match='in the name of none of 6 runs'):
+  with pytest.raises(ValueError, match='matches none of 6 runs'):
     command.only(wanted, 'micro', 'transformers')
-  with pytest.raises(ValueError, match='no regular expression'):
+  with pytest.raises(ValueError, match='not a regular expression'):
     command.only(wanted, 'micro', '(')
-
-
-def test_a_record_of_other_settings_does_not_count(made, tmp_path):
-  run = runs.base('rnn', paper.SYNC)
-  records = Records('micro', tmp_path)
-  command.complete([run], records, None)
-  assert Records('micro', tmp_path).get(run)['best_bleu'] == RECORD['best_bleu']
-  changed = json.loads(records.path(run).read_text())
-  changed['config']['budget']['epochs'] = 99
-  records.path(run).write_text(json.dumps(changed))
-  assert Records('micro', tmp_path).get(run) is None
-
-
-def test_a_record_under_another_name_does_not_count(made, tmp_path):
-  """Settings do not say the language pair: the record's own name does."""
-  records = Records('micro', tmp_path)
-  run = runs.base('rnn', paper.SYNC)
-  other = dataclasses.replace(run, pair='en-fi')
-  command.complete([run], records, None)
-  shutil.copy(records.path(run), records.path(other))
-  assert Records('micro', tmp_path).get(other) is None
 
 
 def test_every_table_renders_without_records(tmp_path):
   for module in reproduce.EXPERIMENTS:
-    text = module.report(Records('small', tmp_path))
+    text = module.report(Stored('small', tmp_path))
     assert text and 'nan' not in text
 
 
@@ -174,43 +143,35 @@ def test_translations_are_shown_where_there_are_any():
 def test_a_real_run_is_kept_and_rendered(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   table = reproduce.EXPERIMENTS[NAMES.index('table5')]
-  records = Records('micro', tmp_path)
+  records = Stored('micro', tmp_path)
   command.complete(table.RUNS[:1], records, None)
   found = records.get(table.RUNS[0])
-  assert found['run'] == table.RUNS[0].name('micro')
-  text = report.render(table, tmp_path)
+  assert found['run'] == runs.name('micro', table.RUNS[0])
+  text = report.render(table, tmp_path, [records])
   assert f'{found["best_bleu"]:.1f} |' in text and 'not run yet' in text
   assert text == (tmp_path / 'table5.md').read_text('utf-8')
 
 
 def test_a_dry_run_says_what_it_would_take(tmp_path):
   wanted = [runs.base('transformer', paper.GLOBAL)]
-  text = command.dry_run(wanted, Records('micro', tmp_path), None)
-  assert wanted[0].name('micro') in text and '1 runs to make' in text
-  task = command._task('micro', 'transformer', 'en-de', 0, None)
+  text = command.dry_run(wanted, Stored('micro', tmp_path), None)
+  assert runs.name('micro', wanted[0]) in text and '1 runs to make' in text
+  task = command._task('micro', scales.settings('micro', 'transformer'), None)
   sizes = jax.tree.leaves(task.problem.init(jax.random.key(0)))
   assert f'{sum(x.size for x in sizes):,} parameters' in text
-  assert f'{task.words_per_epoch:,} target words an epoch' in text
+  assert f'{task.units_per_epoch:,} target words an epoch' in text
 
 
 @pytest.mark.parametrize('module', reproduce.EXPERIMENTS, ids=NAMES)
 def test_the_committed_markdown_is_what_the_records_give(module, tmp_path):
   name = module.__name__.split('.')[-1]
-  shutil.copytree(RESULTS / 'records', tmp_path / 'records')
-  text = report.render(module, tmp_path)
+  every = [Stored(scale, RESULTS) for scale in scales.SCALES]
+  text = report.render(module, tmp_path, every)
   assert text == (RESULTS / f'{name}.md').read_text('utf-8'), (
-    f'run python -m experiments.{name} --plot_only'
+    'run python -m experiments.paper.reproduce --plot_only'
   )
   for picture in re.findall(r'\]\((.+\.png)\)', text):
     assert (tmp_path / picture).exists() and (RESULTS / picture).exists()
-
-
-def test_committed_records_are_of_the_present_scale():
-  for scale in (RESULTS / 'records').iterdir():
-    records = Records(scale.name, RESULTS)
-    kept = {records.path(run) for run in ALL if records.get(run)}
-    assert kept == set(scale.glob('*.json')), 'remove or make these again'
-    assert kept
 
 
 def test_spread():

@@ -228,7 +228,7 @@ def empty_share(made):
 
 
 def test_little_is_padding_on_the_tiny_corpus(tmp_path):
-  scale = scales.SCALES['tiny']
+  scale = scales.settings('tiny', 'transformer')
   pairs = grammar.corpus().train
   words = vocabulary.train(pairs, scale.vocabulary, tmp_path)
   made = batches.Batches(

@@ -12,6 +12,7 @@ from experiments import grammar
 from stale_adam.nmt import translation
 from stale_adam.nmt.data import batches, corpus, vocabulary
 from stale_adam.nmt.data.vocabulary import BOS, EOS
+from stale_adam.training import checkpoint
 
 ROWS = 24  # Of the reference.
 SHAPE = batches.Shape(rows=3, source=64, target=80)
@@ -47,7 +48,7 @@ def params(model):
 
 
 @pytest.fixture(scope='module')
-def learning(model, text):
+def task(model, text):
   return translation.Translation(model, text, SHAPE, smoothing=0.2)
 
 
@@ -167,14 +168,14 @@ def of_batch(batch, pieces):
 
 # What follows is written once for both kinds of model.
 @pytest.mark.parametrize('model', ['transformer'], indirect=True)
-def test_losses_sum_over_the_words(model, params, learning, pieces, reference):
-  batch = learning.batches.batch(0)
+def test_losses_sum_over_the_words(model, params, task, pieces, reference):
+  batch = task.batches.batch(0)
   pairs = of_batch(batch, pieces)
   assert len(pairs.source) > SHAPE.rows  # Some row holds several.
   costs, words = reference(pairs, 0.2)
   run = jax.jit(lambda p, b: model.losses(p, b, None, 0.2))
   loss, count = run(params, batch)
-  assert count == words.sum() == learning.target_words(0)
+  assert count == words.sum() == task.units(0)
   np.testing.assert_allclose(loss, costs.sum(), rtol=1e-4)
 
 
@@ -183,77 +184,101 @@ def test_the_problem_is_the_mean_over_the_words(
   model, text, params, pieces, reference
 ):
   still = dataclasses.replace(model, sizes=model.sizes | {'dropout': 0.0})
-  learning = translation.Translation(still, text, SHAPE, smoothing=0.2)
-  batch = learning.problem.batch(1)
+  task = translation.Translation(still, text, SHAPE, smoothing=0.2)
+  batch = task.problem.batch(1)
   costs, words = reference(of_batch(batch, pieces), 0.2)
-  found = learning.problem.loss(params, batch, jax.random.key(0))
+  found = task.problem.loss(params, batch, jax.random.key(0))
   np.testing.assert_allclose(found, costs.sum() / words.sum(), rtol=1e-4)
   assert np.shape(found) == ()
 
 
-def test_validation_is_the_mean_over_its_words(
-  params, learning, text, reference
-):
+def test_validation_is_the_mean_over_its_words(params, task, text, reference):
   costs, words = reference(text.validation, 0.0)
-  found = learning.validation_loss(params)
+  found = task.validation_loss(params)
   np.testing.assert_allclose(found, costs.sum() / words.sum(), rtol=1e-4)
-  assert learning.validation_loss(params) == found
+  assert task.validation_loss(params) == found
 
 
-def test_words_of_an_epoch_are_those_of_its_batches(learning, text, pieces):
+def test_words_of_an_epoch_are_those_of_its_batches(task, text, pieces):
   expected = sum(len(ids) + 1 for ids in pieces.encode(text.train.target))
-  assert learning.words_per_epoch == expected
-  count = learning.batches.first_epoch
-  assert sum(map(learning.target_words, range(count))) == expected
+  assert task.units_per_epoch == expected
+  count = task.batches.first_epoch
+  assert sum(map(task.units, range(count))) == expected
 
 
 def test_adam_learns_twenty_sentences(model, text):
   few = corpus.Pairs(*(side[:20] for side in text.train))
   small = dataclasses.replace(text, train=few, validation=few)
-  learning = translation.Translation(model, small, SHAPE)
+  task = translation.Translation(model, small, SHAPE)
   optimizer = optax.adam(0.02)
   params = model.init(jax.random.key(0))
   state = optimizer.init(params)
 
   @jax.jit
   def update(params, state, batch, key):
-    loss = jax.value_and_grad(learning.problem.loss)
+    loss = jax.value_and_grad(task.problem.loss)
     loss, gradient = loss(params, batch, key)
     change, state = optimizer.update(gradient, state)
     return loss, optax.apply_updates(params, change), state
 
-  before = learning.validation_loss(params)
-  batch = learning.problem.batch(0)
+  before = task.validation_loss(params)
+  batch = task.problem.batch(0)
   keys = map(jax.random.key, (0, 1, 0))
   losses = [float(update(params, state, batch, key)[0]) for key in keys]
   assert losses[0] == losses[2] != losses[1]  # Dropout follows the key.
-  for number in range(30):
-    batch = learning.problem.batch(number)
-    _, params, state = update(params, state, batch, jax.random.key(number))
+  for batch_id in range(30):
+    batch = task.problem.batch(batch_id)
+    key = jax.random.key(batch_id)
+    _, params, state = update(params, state, batch, key)
   # At first no better than chance; then it knows how often each piece comes.
   assert before > 0.95 * np.log(150)
-  assert learning.validation_loss(params) < 0.85 * before
+  assert task.validation_loss(params) < 0.85 * before
 
 
 def test_bleu_of_the_references_is_100(echo, text):
   model, seen = echo
   same = corpus.Pairs(text.validation.target, text.validation.target)
-  learning = translation.Translation(
+  task = translation.Translation(
     model, dataclasses.replace(text, validation=same), SHAPE, validation_beam=2
   )
-  score, signature, texts = learning.bleu({}, same, 5)
+  score, signature, texts = task.bleu({}, same, 5)
   assert score == pytest.approx(100)
   assert texts == same.target
   assert 'version:' in signature and 'tok:13a' in signature
-  assert learning.validation_bleu({}) == score
+  assert task.validation_score({}) == score
   beams = [beam for *_, beam in seen]
   assert set(beams) == {5, 2} and beams == sorted(beams, reverse=True)
+
+
+def test_a_test_has_every_set_and_the_first_sentences_of_the_first(echo, text):
+  model, seen = echo
+  same = corpus.Pairs(text.train.target[:20], text.train.target[:20])
+  half = corpus.Pairs(text.train.source[:5], text.train.target[:5])
+  both = dataclasses.replace(text, tests={'same': same, 'half': half})
+  found = translation.Translation(model, both, SHAPE, beam=3).test({})
+  assert found.scores['same'] == pytest.approx(100)
+  assert found.scores['half'] < 50
+  assert [line['reference'] for line in found.examples] == same.target[:10]
+  assert all(line['translation'] == line['source'] for line in found.examples)
+  assert 'version:' in found.signature['sacrebleu_signature']
+  assert {beam for *_, beam in seen} == {3}
+
+
+def test_a_model_that_a_run_left_translates_the_same(model, params, tmp_path):
+  metadata = {'model': model.kind, 'sizes': dict(model.sizes)}
+  checkpoint.save(tmp_path / 'params.npz', params, metadata)
+  model.vocabulary.save(tmp_path / translation.VOCABULARY)
+  again, same = translation.load(tmp_path)
+  sentences = ['The old man reads a book.', '']
+  assert again.translate(same, sentences, 2) == model.translate(
+    params, sentences, 2
+  )
 
 
 def test_bleu_tells_translations_from_references(echo, text):
   references = text.train.target[:50]
   short = [' '.join(sentence.split()[:5]) for sentence in references]
-  learning = translation.Translation(echo[0], text, SHAPE)
-  score, *_ = learning.bleu({}, corpus.Pairs(short, references), 1)
+  task = translation.Translation(echo[0], text, SHAPE)
+  score, *_ = task.bleu({}, corpus.Pairs(short, references), 1)
   assert score == sacrebleu.corpus_bleu(short, [references]).score
   assert score != sacrebleu.corpus_bleu(references, [short]).score

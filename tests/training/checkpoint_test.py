@@ -17,11 +17,11 @@ PARAMS = {
   'count': np.array([2**31 - 1], np.int32),
   'not_finite': np.array([np.nan, np.inf], np.float32),
 }
-ABOUT = {'model': 'rnn', 'sizes': {'depth': 2}, 'note': 'ä', 'none': None}
+METADATA = {'model': 'rnn', 'sizes': {'depth': 2}, 'note': 'ä', 'none': None}
 
 
 def same(found, expected):
-  """Whether (params, about) agree bit for bit."""
+  """Whether (params, metadata) agree bit for bit."""
   leaves, tree = jax.tree.flatten(found[0])
   wanted, wanted_tree = jax.tree.flatten(expected[0])
   bits = lambda x: (x.shape, x.dtype, x.tobytes())
@@ -35,12 +35,12 @@ def same(found, expected):
 @pytest.fixture
 def saved(tmp_path):
   path = tmp_path / 'new' / 'params.npz'
-  checkpoint.save(path, PARAMS, ABOUT)
+  checkpoint.save(path, PARAMS, METADATA)
   return path
 
 
 def test_parameters_come_back(saved):
-  assert same(checkpoint.load(saved), (PARAMS, ABOUT))
+  assert same(checkpoint.load(saved), (PARAMS, METADATA))
   assert os.listdir(saved.parent) == ['params.npz']
 
 
@@ -114,11 +114,11 @@ def _archive(path):
 
 
 def _objects(path):
-  np.savez(path, __about__=np.array('{}'), a=np.array([{}], object))
+  np.savez(path, __metadata__=np.array('{}'), a=np.array([{}], object))
 
 
 def _no_json(path):
-  np.savez(path, __about__=np.array('{'), a=np.ones(3))
+  np.savez(path, __metadata__=np.array('{'), a=np.ones(3))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from stale_adam import pools, problem
 from stale_adam.policy import Communication
 from stale_adam.training import checkpoint
 from stale_adam.training import loop as train
+from stale_adam.training.task import Budget
 
 NAN, INF = float('nan'), float('inf')
 
@@ -25,9 +26,10 @@ def _loss(params, batch, key):
 
 
 class Task:
-  """Every batch has 10 target words and an epoch 10 batches."""
+  """A task whose batches have 10 words, and its epochs 10 batches."""
 
-  words_per_epoch = 100
+  metric, unit, rate = 'bleu', 'target_words', 'words_per_second'
+  units_per_epoch = 100
 
   def __init__(self, losses=(), bleus=(), fails_at=None):
     self._losses = itertools.chain(losses, itertools.count(-1.0, -1.0))
@@ -38,12 +40,12 @@ class Task:
     init = lambda key: {'x': jnp.ones(3)}
     self.problem = problem.Problem(init, _loss, self.batch)
 
-  def batch(self, number):
-    if number == self._fails_at:
-      raise RuntimeError(f'batch {number} cannot be read')
-    return np.full(3, number, np.float32)
+  def batch(self, batch_id):
+    if batch_id == self._fails_at:
+      raise RuntimeError(f'batch {batch_id} cannot be read')
+    return np.full(3, batch_id, np.float32)
 
-  def target_words(self, number):
+  def units(self, batch_id):
     self.clock += 10
     return 10
 
@@ -52,7 +54,7 @@ class Task:
     self.clock += 1000
     return next(self._losses)
 
-  def validation_bleu(self, params):
+  def validation_score(self, params):
     np.testing.assert_array_equal(params['x'], self.validated[-1]['x'])
     return next(self._bleus)
 
@@ -82,10 +84,10 @@ def run(tmp_path):
         optax.sgd(rate),
         communication,
         pool,
-        train.Budget(**budget),
+        Budget(**budget),
         seed=0,
         out=tmp_path,
-        about={'what': ['a', 'quadratic']},
+        metadata={'what': ['a', 'quadratic']},
       )
     finally:
       assert pool.closed
@@ -100,9 +102,9 @@ def axis(outcome, field):
 def assert_saved(tmp_path, outcome, expected):
   """`expected` are the best parameters, in memory and on disk."""
   np.testing.assert_array_equal(outcome.best_params['x'], expected['x'])
-  params, about = checkpoint.load(tmp_path / 'params.npz')
+  params, metadata = checkpoint.load(tmp_path / 'params.npz')
   np.testing.assert_array_equal(params['x'], expected['x'])
-  assert about == {'what': ['a', 'quadratic']}
+  assert metadata == {'what': ['a', 'quadratic']}
 
 
 @pytest.mark.parametrize(
@@ -180,7 +182,7 @@ def test_the_best_parameters_are_kept(run, tmp_path, losses, bleus, best):
 def test_a_point_of_the_curve(run):
   # Of no learning rate, so that each batch's loss is known.
   outcome = run(Task(range(50, 0, -10)), 2, rate=0.0, global_accumulation=2)
-  loss = lambda number: 1.5 * (1 - number) ** 2
+  loss = lambda batch_id: 1.5 * (1 - batch_id) ** 2
   assert len(outcome.curve) == 10
   # Two workers, a second a batch: batches 2i and 2i + 1 arrive together.
   assert outcome.curve[1] == {
@@ -206,7 +208,7 @@ def test_training_seconds_do_not_count_validation(run, monkeypatch):
   assert axis(outcome, 'seconds') == [20, 40, 60, 80, 100]
   assert outcome.seconds == 100
   # 100 words in 10 virtual seconds, and in 100 by the scripted clock.
-  assert outcome.words_per_second() == {'virtual': 10.0, 'measured': 1.0}
+  assert outcome.speed() == {'virtual': 10.0, 'measured': 1.0}
 
 
 def test_staleness_and_order_of_every_push(run):
@@ -267,4 +269,4 @@ def test_a_failure_at_once(run, tmp_path):
 @pytest.mark.parametrize('value', [0, -1, NAN])
 def test_a_budget_is_positive(name, value):
   with pytest.raises(ValueError, match=f'{name}={value}: use a positive'):
-    train.Budget(**{name: value})
+    Budget(**{name: value})

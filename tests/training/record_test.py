@@ -54,7 +54,12 @@ def test_keys_that_are_numbers_become_text(tmp_path, record):
   assert results.read(tmp_path / 'record.json') == RECORD
 
 
-@pytest.mark.parametrize('name', sorted(RECORD))
+# Fields that only some tasks have.
+OPTIONAL = {'text', 'sacrebleu_signature'}
+NAMED = {'best_bleu', 'words_per_second'}  # They name metric and speed.
+
+
+@pytest.mark.parametrize('name', sorted(RECORD.keys() - OPTIONAL - NAMED))
 def test_a_missing_or_wrong_field_is_named(name, record):
   results.validate(record)
   kept = record.pop(name)
@@ -62,6 +67,26 @@ def test_a_missing_or_wrong_field_is_named(name, record):
     results.validate(record)
   record[name] = [kept] if not isinstance(kept, list) else 'x'
   with pytest.raises(ValueError, match=f'{name!r} is .*must be of type'):
+    results.validate(record)
+
+
+@pytest.mark.parametrize('name', sorted(NAMED))
+def test_a_record_names_its_metric_and_speed(name, record):
+  kept = record.pop(name)
+  with pytest.raises(ValueError, match='this one has none'):
+    results.validate(record)
+  record[name] = [kept]
+  with pytest.raises(ValueError, match=f'{name!r} is .*must be of type'):
+    results.validate(record)
+  other = {'best_bleu': 'best_chrf', 'words_per_second': 'lines_per_second'}
+  record |= {name: kept, other[name]: kept}
+  with pytest.raises(ValueError, match=f'this one has .*{name}'):
+    results.validate(record)
+
+
+def test_points_of_two_units_are_refused(record):
+  record['curve'][1]['sentences'] = 4
+  with pytest.raises(ValueError, match=r"\['sentences', 'target_words'\]"):
     results.validate(record)
 
 
@@ -75,7 +100,8 @@ def test_a_missing_field_of_a_point_is_named(name, record):
 @pytest.mark.parametrize(
   'part, name',
   [('provenance', name) for name in RECORD['provenance']]
-  + [('words_per_second', 'virtual'), ('words_per_second', 'measured')],
+  + [('words_per_second', 'virtual'), ('words_per_second', 'measured')]
+  + [('text', 'name'), ('text', 'sha256')],
 )
 def test_a_missing_field_of_a_part_is_named(part, name, record):
   del record[part][name]
@@ -126,15 +152,15 @@ def test_provenance_has_what_a_record_needs(record):
     (20.1, None),
   ],
 )
-def test_seconds_to_bleu(record, target, seconds):
-  assert results.seconds_to_bleu(record, target) == pytest.approx(seconds)
-  assert results.seconds_to_bleu(record | {'curve': []}, target) is None
+def test_seconds_to_a_score(record, target, seconds):
+  assert results.seconds_to(record, target) == pytest.approx(seconds)
+  assert results.seconds_to(record | {'curve': []}, target) is None
 
 
-def test_no_bleu_is_no_bleu(record):
+def test_no_score_is_zero(record):
   record['curve'][0]['bleu'] = None  # As `write` leaves what is not finite.
-  assert results.seconds_to_bleu(record, 12.5) == 5.0
-  assert results.seconds_to_bleu(record, 2.5) == 3.0
+  assert results.seconds_to(record, 12.5) == 5.0
+  assert results.seconds_to(record, 2.5) == 3.0
 
 
 def test_provenance_without_git(monkeypatch):
@@ -145,10 +171,10 @@ def test_provenance_without_git(monkeypatch):
 
 
 def test_rendered_results_do_not_make_a_program_dirty(tmp_path, monkeypatch):
-  package = tmp_path / 'stale_adam'
-  kept = [package / 'results.py', tmp_path / 'results' / 'table.md']
+  package = tmp_path / 'stale_adam' / 'training'
+  kept = [package / 'record.py', tmp_path / 'results' / 'table.md']
   for path in kept:
-    path.parent.mkdir()
+    path.parent.mkdir(parents=True)
     path.write_text('old\n')
   git = ['git', '-c', 'user.name=a', '-c', 'user.email=a@b', '-C', tmp_path]
   for words in (['init', '-q'], ['add', '.'], ['commit', '-qm', 'first']):

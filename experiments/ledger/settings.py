@@ -1,0 +1,181 @@
+"""The settings of a run: one dataclass, its defaults, and its flags' help."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import optax
+
+from stale_adam import clock, optimizer
+from stale_adam.nmt.data.batches import Shape
+from stale_adam.policy import Communication
+from stale_adam.training.task import Budget
+
+MODELS = ('transformer', 'rnn')
+# What a recorded config holds beside the settings: it follows from them and
+# from the text.
+_DERIVED = {'corpus', 'words_per_epoch', 'clock'}
+
+
+def _setting(
+  help_text: str | Mapping[str, str],
+  default: Any = dataclasses.MISSING,
+  **metadata: Any,
+) -> Any:
+  """A field whose metadata describe its flag, or a flag for each part."""
+  return dataclasses.field(
+    default=default,
+    hash=metadata.pop('hash', None),
+    metadata={'help': help_text, **metadata},
+  )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+  """All that decides the numbers of a run, except the text itself.
+
+  `help(Settings)` lists the fields; their meaning is in the metadata, which
+  `python -m experiments.train --help` prints. `pair` chooses the text. It is
+  not part of a recorded config: a record identifies its text by a digest.
+
+  Raises:
+    ValueError: if a value is not allowed; the message names the setting.
+  """
+
+  model: str = _setting('Model to train.', choices=MODELS)
+  pair: str = _setting('Source and target language, such as en-de.', 'en-de')
+  sizes: Mapping[str, float] = _setting(
+    'Sizes of the model to change, such as depth=2,dropout=0.1.', hash=False
+  )
+  vocabulary: int = _setting('Pieces of the joint vocabulary.', lowest=1)
+  shape: Shape = _setting(
+    {
+      'rows': 'Rows of a batch; sentences are packed into rows.',
+      'source': 'Source positions of a row.',
+      'target': 'Target positions of a row.',
+    }
+  )
+  communication: Communication = _setting(
+    {
+      'workers': 'Number of workers.',
+      'local_accumulation': 'Gradients that a worker sums before it pushes.',
+      'global_accumulation': 'Pushes that the server sums before it updates. '
+      'A synchronous update always uses the pushes of all workers.',
+      'synchronous': 'Whether workers wait for each other.',
+      'pull_every': 'Updates between two snapshots; above 1 this is '
+      'artificial staleness.',
+    },
+    Communication(4, synchronous=True),
+  )
+  learning_rate: float = _setting('Peak learning rate.', lowest=0.0)
+  warmup_updates: int = _setting(
+    'Updates until the peak; by default fewer if an update sums more than four '
+    'batches.',
+    lowest=0,
+  )
+  decay_after: int = _setting(
+    'Updates until the inverse square root decay begins.', lowest=0
+  )
+  words_per_second: tuple[float, float, float] = _setting(
+    'Measured speeds that the virtual clock is fitted to, in target words a '
+    'second: asynchronous, with 4x local accumulation, synchronous.'
+  )
+  budget: Budget = _setting(
+    {
+      'epochs': 'Passes over the training text, at most.',
+      'validate_every': 'Target words between two validations.',
+      'patience': 'Validations in a row without a lower loss, after which '
+      'the run stops.',
+    }
+  )
+  beam: int = _setting('Beam size for the tests.', 4, lowest=1)
+  validation_beam: int = _setting('Beam size for validation.', 1, lowest=1)
+  smoothing: float = _setting('Label smoothing in training.', 0.1, lowest=0.0)
+  optimizer: str = _setting(
+    'Optimizer that the server runs.', 'adam', choices=tuple(optimizer.NAMED)
+  )
+  start_on_zero: bool = _setting(
+    'Run the optimizer once on a zero gradient before the first update, as '
+    "the paper's own code does in asynchronous runs.",
+    False,
+  )
+  ticks_per_update: int = _setting(
+    "Counts of the learning rate schedule in an update; the paper's own code "
+    'counts one for each local gradient.',
+    1,
+    lowest=1,
+  )
+  seed: int = _setting(
+    'Seed of parameters, dropout, order of sentences and virtual clock.',
+    0,
+    lowest=0,
+  )
+
+  def __post_init__(self):
+    for field in dataclasses.fields(self):
+      value, rule = getattr(self, field.name), field.metadata
+      if value not in rule.get('choices', (value,)):
+        raise ValueError(
+          f'{field.name}={value!r}: use one of {", ".join(rule["choices"])}'
+        )
+      if 'lowest' in rule and not value >= rule['lowest']:
+        raise ValueError(
+          f'{field.name}={value}: use a number from {rule["lowest"]} up'
+        )
+
+  def transformation(self) -> optax.GradientTransformation:
+    """The optimizer with its learning rate schedule."""
+    schedule = optimizer.inverse_sqrt(
+      self.learning_rate, self.warmup_updates, self.decay_after
+    )
+    schedule = optimizer.ticking(schedule, self.ticks_per_update)
+    made = optimizer.NAMED[self.optimizer](schedule)
+    return optimizer.start_on_zero(made) if self.start_on_zero else made
+
+  def clock(self, words: float) -> clock.Clock:
+    """The paper's cluster: four workers, timed for batches of `words` words."""
+    plain, local, synchronous = self.words_per_second
+    fitted = clock.fit(plain, local, 4, synchronous, 4, target_words=words)
+    return dataclasses.replace(fitted, seed=self.seed)
+
+  def config(self) -> dict[str, Any]:
+    """The settings as a record keeps them, in JSON's types."""
+    made = json.loads(json.dumps(dataclasses.asdict(self)))
+    del made['pair']
+    return made | {'shape': self.shape._asdict()}
+
+
+def agrees(config: Mapping[str, Any], settings: Settings) -> bool:
+  """Whether a recorded config is that of the settings.
+
+  A field that the record lacks has its default: a setting that is added later
+  does not void the records made before. Holds for nested dataclasses too.
+  """
+  kept = {k: v for k, v in config.items() if k not in _DERIVED}
+  return _agrees(kept | {'pair': settings.pair}, settings)
+
+
+def _agrees(recorded: Any, value: Any) -> bool:
+  if dataclasses.is_dataclass(value) and isinstance(recorded, Mapping):
+    fields = {field.name: field for field in dataclasses.fields(value)}
+    return recorded.keys() <= fields.keys() and all(
+      _agrees(recorded.get(name, field.default), getattr(value, name))
+      for name, field in fields.items()
+    )
+  if hasattr(value, '_asdict') and isinstance(recorded, Mapping):
+    value = value._asdict()
+  return recorded == (list(value) if isinstance(recorded, list) else value)
+
+
+def leaves(settings: Settings) -> dict[str, Any]:
+  """Every value of the settings by its own name, without nesting."""
+  found = {}
+  for field in dataclasses.fields(settings):
+    value = getattr(settings, field.name)
+    if dataclasses.is_dataclass(value):
+      value = dataclasses.asdict(value)
+    elif hasattr(value, '_asdict'):
+      value = value._asdict()
+    found |= value if isinstance(value, Mapping) else {field.name: value}
+  return found

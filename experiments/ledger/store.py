@@ -1,0 +1,153 @@
+"""Records on disk, found by run and by text; shared by all tables.
+
+results/records/<scale>/<name of the run>.<digits>.json
+
+The digits are the first of the text's SHA-256. A record counts if its settings
+are those of the run and its text is the one that was asked for. Records of
+several texts can lie side by side.
+"""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from experiments.ledger import runs, scales, texts
+from experiments.ledger.records import Record, Records
+from experiments.ledger.settings import Settings, agrees
+from stale_adam.training import record as record_lib
+
+DIGITS = 8  # Of the digest, in file names and reports.
+
+
+class Stored(Records):
+  """The records of a scale in a directory.
+
+  Without a text that is named, the records decide: the one text that they have
+  for a language pair is used.
+
+  Args:
+    scale: a name in scales.py.
+    directory: what --results names.
+    data_dir: directory of the text, as of `texts.load`.
+    training: whether runs will be made: then a scale with a grammar uses that
+      text, also if the records have another.
+  """
+
+  def __init__(
+    self,
+    scale: str,
+    directory: Path,
+    data_dir: str | None = None,
+    training: bool = False,
+  ):
+    super().__init__(scale)
+    self.directory = directory / 'records' / scale
+    self._data_dir = data_dir
+    embedded = scales.SCALES[scale].embedded is not None
+    self._named = data_dir is not None or (training and embedded)
+    self._found: dict[Settings, Record | None] = {}
+    self._damaged: set[Path] = set()
+    self._digests: dict[str, str | None] = {}
+
+  def text(self, pair: str) -> str | None:
+    """The digest of the text whose records count, for a pair as it is here.
+
+    Returns:
+      The SHA-256; None if no text is named and there is no record.
+
+    Raises:
+      ValueError: if no text is named and there are records of several.
+    """
+    if self._digests.get(pair) is None:
+      self._digests[pair] = self._text(pair)
+    return self._digests[pair]
+
+  def _text(self, pair: str) -> str | None:
+    if self._named:
+      return texts.sha256(self.scale, pair, self._data_dir)
+    found = self._texts(pair)
+    if len(found) > 1 and scales.SCALES[self.scale].embedded:
+      return texts.sha256(self.scale, pair, None)
+    if len(found) > 1:
+      listed = ', '.join(f'{n} ({d[:DIGITS]})' for d, n in found.items())
+      raise ValueError(
+        f'{self.directory} has records of several texts for {pair}: {listed}; '
+        f'name the one to show by --scale={self.scale} and --data_dir'
+      )
+    return next(iter(found), None)
+
+  def corpora(self, pairs: Iterable[str]) -> dict[str, str]:
+    """Names of the texts in use for the paper's pairs, by their digests."""
+    found = {}
+    for pair in filter(None, map(self.pair, pairs)):
+      digest = self.text(pair)
+      found |= {d: n for d, n in self._texts(pair).items() if d == digest}
+    return found
+
+  def _texts(self, pair: str) -> dict[str, str]:
+    """Names of the texts that have records of a pair, by their digests."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(self.directory.glob(f'*-{pair}-*.json')):
+      groups.setdefault(path.name.split('.')[-2], []).append(path)
+    found = {}
+    for paths in groups.values():
+      record = next(filter(None, map(self._read, paths)), None)
+      if record:
+        found[record['text']['sha256']] = record['text']['name']
+    return found
+
+  def path(self, run: Settings, digest: str) -> Path:
+    """The file of a run's record of the text with this digest."""
+    name = runs.name(self.scale, run)
+    return self.directory / f'{name}.{digest[:DIGITS]}.json'
+
+  def get(self, run: Settings) -> Record | None:
+    """The record of a run; None if there is none of these settings and text."""
+    if self._found.get(run) is None:
+      self._found[run] = self._matching(run)
+    return self._found[run]
+
+  def add(self, run: Settings, record: Record) -> None:
+    """Writes a record, and keeps it."""
+    path = self.path(run, record['text']['sha256'])
+    record_lib.write(path, record)
+    self._found[run] = record_lib.read(path)
+
+  def exists(self, run: Settings) -> bool:
+    """Whether there is a file for the run, even if it does not count."""
+    digest = self.pair(run.pair) and self.text(self.pair(run.pair))
+    return bool(digest) and self.path(run, digest).exists()
+
+  def _matching(self, run: Settings) -> Record | None:
+    if not self.exists(run):
+      return None
+    digest = self.text(self.pair(run.pair))
+    record = self._read(self.path(run, digest))
+    wanted = (self.scale, runs.name(self.scale, run), digest)
+    if record is None:
+      return None
+    own = record['scale'], record['run'], record['text']['sha256']
+    same = agrees(record['config'], runs.at(self.scale, run))
+    return record if same and own == wanted else None
+
+  def _read(self, path: Path) -> Record | None:
+    """A record; None, and a line on stderr, if the file is damaged."""
+    try:
+      record = record_lib.read(path)
+      if 'text' not in record:
+        raise ValueError(f"{path}: record field 'text' is missing")
+    except (ValueError, OSError) as error:
+      if path not in self._damaged:
+        self._damaged.add(path)
+        print(
+          f'skipped a damaged record: {error}. Delete {path} to have the run '
+          'made again.',
+          file=sys.stderr,
+        )
+      return None
+    return record
+
+  def durations(self, model: str) -> list[float]:
+    """Seconds that each finished run of a model took."""
+    found = map(self._read, sorted(self.directory.glob(f'{model}-*.json')))
+    return [record['provenance']['seconds'] for record in found if record]

@@ -1,0 +1,210 @@
+"""Flags that several commands share; those of settings come from the dataclass.
+
+A command calls what it needs, and the flags are its own in --help.
+"""
+
+import dataclasses
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from absl import flags
+
+from experiments.ledger import scales
+from experiments.ledger.settings import Settings, leaves
+
+# So that --help shows a flag under the command that asks for it.
+flags.disclaim_key_flags()
+
+
+def scale() -> flags.FlagHolder:
+  """Defines --scale."""
+  return flags.DEFINE_enum(
+    'scale',
+    'tiny',
+    list(scales.SCALES),
+    'Size of model, text and run; micro only rehearses.',
+  )
+
+
+def data_dir() -> flags.FlagHolder:
+  """Defines --data_dir."""
+  return flags.DEFINE_string(
+    'data_dir',
+    None,
+    'Directory of the text: files train, val and test_*, each ending in '
+    '.<language> or .<language>.gz; for --scale=paper, the directory given to '
+    'experiments.prepare_wmt. By default tiny and micro draw sentences from a '
+    'grammar; other scales need a directory.',
+  )
+
+
+def pair() -> flags.FlagHolder:
+  """Defines --pair alone, for commands without the other settings."""
+  return flags.DEFINE_string(
+    'pair', 'en-de', 'Source and target language, such as en-de.'
+  )
+
+
+def out(default: str | None, help_text: str) -> flags.FlagHolder:
+  """Defines --out."""
+  return flags.DEFINE_string('out', default, help_text)
+
+
+class Option(NamedTuple):
+  """What a flag needs to be defined.
+
+  Attributes:
+    name: of the flag.
+    field: of the settings.
+    part: of that field; None if the flag sets the whole field.
+    kind: type of the value.
+    help: text for --help.
+    choices: value by the word that the flag takes; empty if any will do.
+  """
+
+  name: str
+  field: str
+  part: str | None
+  kind: Any
+  help: str
+  choices: Mapping[str, Any]
+
+
+# Said by a word: --communication=asynchronous.
+_WORDS = {
+  'synchronous': ('communication', {'synchronous': True, 'asynchronous': False})
+}
+
+
+def options() -> Iterator[Option]:
+  """One option for each setting, and for each part of a nested one."""
+  types = typing.get_type_hints(Settings)
+  for field in dataclasses.fields(Settings):
+    text, kind = field.metadata['help'], types[field.name]
+    choices = {word: word for word in field.metadata.get('choices', ())}
+    if isinstance(text, str):
+      yield Option(field.name, field.name, None, kind, text, choices)
+      continue
+    parts = typing.get_type_hints(kind)
+    for part, help_text in text.items():
+      name, words = _WORDS.get(part, (part, {}))
+      yield Option(name, field.name, part, parts[part], help_text, words)
+
+
+def changed(base: Settings, values: Mapping[str, Any]) -> dict[str, Any]:
+  """Fields of the settings to replace, as `dataclasses.replace` takes them.
+
+  Args:
+    base: the settings to change.
+    values: by the name of an option; None leaves the setting as it is.
+
+  Raises:
+    ValueError: if a list of sizes or speeds cannot be read.
+  """
+  fields: dict[str, Any] = {}
+  for option in options():
+    value = values.get(option.name)
+    if value is None:
+      continue
+    value = option.choices[value] if option.choices else value
+    old = fields.get(option.field, getattr(base, option.field))
+    if option.part is None:
+      fields[option.field] = _READ.get(option.field, _same)(value, old)
+    elif dataclasses.is_dataclass(old):
+      fields[option.field] = dataclasses.replace(old, **{option.part: value})
+    else:
+      fields[option.field] = old._replace(**{option.part: value})
+  return fields
+
+
+def _same(value: Any, old: Any) -> Any:
+  del old
+  return value
+
+
+def _sizes(items: list[str], old: Mapping[str, float]) -> dict[str, float]:
+  """Reads ['depth=2', 'dropout=0.1']."""
+  found = dict(old)
+  for item in items:
+    name, _, text = item.partition('=')
+    if name not in old:
+      raise ValueError(f'sizes={item}: use name=number, of {", ".join(old)}')
+    found[name] = type(old[name])(_number(text, f'sizes={item}'))
+  return found
+
+
+def _speeds(items: list[str], old: tuple[float, ...]) -> tuple[float, ...]:
+  shown = f'words_per_second={",".join(items)}'
+  if len(items) != len(old):
+    raise ValueError(f'{shown}: use {len(old)} numbers, joined by commas')
+  return tuple(_number(text, shown) for text in items)
+
+
+def _number(text: str, shown: str) -> float:
+  try:
+    return float(text)
+  except ValueError:
+    raise ValueError(f'{shown}: {text!r} is not a number') from None
+
+
+# Fields whose flags are lists of text.
+_READ: Mapping[str, Callable[[Any, Any], Any]] = {
+  'sizes': _sizes,
+  'words_per_second': _speeds,
+}
+
+
+_DEFINE = {
+  str: flags.DEFINE_string,
+  bool: flags.DEFINE_bool,
+  int: flags.DEFINE_integer,
+  float: flags.DEFINE_float,
+}
+
+
+def settings() -> dict[str, flags.FlagHolder]:
+  """Defines a flag for every setting of a run.
+
+  Returns:
+    The flags by name. The value of a flag that is not given is None.
+  """
+  found = {}
+  for option in options():
+    text = f'{option.help} {_default(option)}'
+    if option.choices:
+      found[option.name] = flags.DEFINE_enum(
+        option.name, None, list(option.choices), text
+      )
+    else:
+      define = _DEFINE.get(option.kind, flags.DEFINE_list)
+      found[option.name] = define(option.name, None, text)
+  return found
+
+
+def _default(option: Option) -> str:
+  """The sentence on the default: a value, where all scales have the same."""
+  every = [m for scale in scales.SCALES.values() for m in scale.models.values()]
+  name = option.part or option.field
+  values = {str(leaves(model).get(name)) for model in every}
+  if len(values) > 1 or option.field in ('sizes', 'model'):
+    return 'Default: transformer.' if name == 'model' else 'Default: by scale.'
+  words = {str(value): word for word, value in option.choices.items()}
+  (value,) = values
+  return f'Default: {words.get(value, value)}.'
+
+
+def chosen(scale_name: str, values: dict[str, Any]) -> Settings:
+  """The settings that flags ask for at a scale.
+
+  Args:
+    scale_name: a name in scales.py.
+    values: of the flags by name; None where a flag is not given.
+
+  Raises:
+    ValueError: if a value is not allowed.
+  """
+  model = values.get('model') or 'transformer'
+  base = scales.SCALES[scale_name].models[model]
+  changes = changed(base, values)
+  return scales.settings(scale_name, **({'model': model} | changes))

@@ -1,0 +1,111 @@
+"""One run of any task, from a pool of workers to its result record."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from stale_adam import trace as trace_lib
+from stale_adam.policy import Communication
+from stale_adam.training import loop, record
+from stale_adam.training.task import Budget, Task
+
+
+def run(
+  task: Task,
+  optimizer: optax.GradientTransformation,
+  communication: Communication,
+  pool: Any,
+  budget: Budget,
+  out: Path,
+  identity: Mapping[str, Any],
+  *,
+  seed: int = 0,
+  settings: Mapping[str, Any] | None = None,
+  metadata: Mapping[str, Any] | None = None,
+  measure: Callable[..., Mapping[str, Any]] | None = None,
+) -> dict[str, Any]:
+  """Trains, tests the best parameters, and writes `out/record.json`.
+
+  Args:
+    task: what is learnt.
+    optimizer: any optax transformation.
+    communication: how workers and server talk.
+    pool: where the workers run; closed at the end.
+    budget: how long to train.
+    out: directory for the record, parameters, trace and events; those of an
+      earlier run are removed.
+    identity: the fields of the record that say which run it is: `experiment`,
+      `scale`, `run` (its name), `config`, and any others.
+    seed: of parameters and batches.
+    settings: what the trace was recorded with, kept in the trace.
+    metadata: what is needed to use the parameters, kept beside them.
+    measure: as of `serve`.
+
+  Returns:
+    The record.
+  """
+  devices = jax.devices()
+  device = f'{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores'
+  origin = record.provenance(seed, type(pool).__name__.lower(), device)
+  began = time.monotonic()
+  _clear(out)
+  outcome = loop.train(
+    task,
+    optimizer,
+    communication,
+    pool,
+    budget,
+    seed,
+    out,
+    dict(metadata or {}),
+    identity['run'],
+    measure,
+  )
+  machine = {'device': device, 'devices': len(devices)}
+  arrivals = dataclasses.replace(
+    outcome.trace, settings=dict(settings or {}) | machine
+  )
+  arrivals.save(out / 'trace.npz')
+  tested = task.test(outcome.best_params)
+  made = {
+    **identity,
+    'curve': outcome.curve,
+    f'best_{task.metric}': outcome.best[task.metric],
+    f'test_{task.metric}': dict(tested.scores),
+    **tested.signature,
+    'examples': list(tested.examples),
+    **_summary(arrivals, communication.workers),
+    task.rate: outcome.speed(),
+    'provenance': origin | {'seconds': time.monotonic() - began},
+  }
+  record.write(out / 'record.json', made)
+  return made
+
+
+def _clear(out: Path) -> None:
+  """Makes the directory, and removes what an earlier run left there."""
+  out.mkdir(parents=True, exist_ok=True)
+  names = ['params.npz', 'record.json', 'trace.npz']
+  for path in [*(out / name for name in names), *out.glob('events.out*')]:
+    path.unlink(missing_ok=True)
+
+
+def _summary(arrivals: trace_lib.Trace, workers: int) -> dict[str, Any]:
+  """The fields of the record that describe the arrivals."""
+  staleness = arrivals.columns['staleness'].tolist()
+  busy = None  # A replay has no times of its own.
+  if 'computed' in arrivals.columns:
+    busy = trace_lib.busy_share(arrivals, workers)
+  return {
+    'mean_staleness': float(np.mean(staleness)),
+    'staleness_histogram': trace_lib.staleness_histogram(staleness),
+    'busy_share': busy,
+    'trace_sha256': arrivals.digest(),
+  }

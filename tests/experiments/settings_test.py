@@ -1,0 +1,173 @@
+"""One declaration of a run: its flags, its name, and what a record keeps."""
+
+import dataclasses
+import json
+import typing
+
+import pytest
+from invented import ALL
+
+from experiments import options
+from experiments.ledger import runs, scales, settings
+from experiments.paper import printed as paper
+from stale_adam.training.task import Budget
+
+BASE = scales.settings('tiny', 'transformer')
+OPTIONS = list(options.options())
+# Another value for each option, as a flag has it, and what it comes to.
+OTHER = {
+  'model': ('rnn', 'rnn'),
+  'pair': ('de-en', 'de-en'),
+  'sizes': (['dropout=0.25'], 0.25),
+  'words_per_second': (['2', '3', '1'], (2.0, 3.0, 1.0)),
+  'communication': ('asynchronous', False),
+  'optimizer': ('lion', 'lion'),
+  'start_on_zero': (True, True),
+  'global_accumulation': (4, 1),  # Means the same while synchronous.
+}
+OTHER |= {option.name: (7, 7) for option in OPTIONS if option.name not in OTHER}
+
+
+def test_every_value_has_one_option_with_help():
+  names = {option.part or option.field for option in OPTIONS}
+  assert len({option.name for option in OPTIONS}) == len(OPTIONS)
+  own = settings.leaves(BASE).keys() - BASE.sizes.keys()
+  assert names == own | {'sizes'}
+  assert all(option.help.endswith('.') for option in OPTIONS)
+
+
+@pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
+def test_an_option_changes_its_setting_alone(option):
+  value, expected = OTHER[option.name]
+  fields = options.changed(BASE, {option.name: value, 'none': None})
+  changed = settings.leaves(dataclasses.replace(BASE, **fields))
+  before = settings.leaves(BASE)
+  name = {'sizes': 'dropout'}.get(option.name, option.part or option.field)
+  assert changed[name] == expected
+  differing = {key for key in before if before[key] != changed[key]}
+  assert differing == ({name} if before[name] != expected else set())
+
+
+@pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
+def test_a_name_tells_a_changed_setting(option):
+  value, expected = OTHER[option.name]
+  if option.name == 'global_accumulation':
+    return
+  fields = options.changed(BASE, {option.name: value})
+  name = scales.name('tiny', dataclasses.replace(BASE, **fields))
+  assert name != scales.name('tiny', BASE)
+  if option.name not in ('model', 'pair', 'communication', 'optimizer'):
+    assert f'{expected}'.strip('(').split(',')[0].removesuffix('.0') in name
+
+
+def test_the_names_that_results_quote():
+  run = runs.base('transformer', paper.GLOBAL)
+  assert runs.name('tiny', run) == (
+    'transformer-en-de-async-4-local1-global4-rate0.003-seed0'
+  )
+  held = dataclasses.replace(BASE.communication, pull_every=7)
+  made = dataclasses.replace(
+    BASE, communication=held, budget=Budget(2.5, 60_000), optimizer='lion'
+  )
+  assert scales.name('tiny', made) == (
+    'transformer-en-de-sync-4-local1-global4-pull7-lion-rate0.003-seed0'
+    '-epochs2.5'
+  )
+
+
+@pytest.mark.parametrize(
+  'values, message',
+  [
+    ({'seed': -1}, 'seed=-1: use a number from 0 up'),
+    ({'beam': 0}, 'beam=0: use a number from 1 up'),
+    ({'learning_rate': float('nan')}, 'learning_rate=nan: use a number'),
+    ({'optimizer': 'sgd'}, "optimizer='sgd': use one of adam"),
+  ],
+)
+def test_a_value_that_is_not_allowed(values, message):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(BASE, **values)
+
+
+@pytest.mark.parametrize(
+  'items, message',
+  [
+    (['width=3'], 'width=3: use name=number, of size, hidden'),
+    (['depth=two'], "depth=two: 'two' is not a number"),
+  ],
+)
+def test_a_size_that_cannot_be_read(items, message):
+  with pytest.raises(ValueError, match=message):
+    options.changed(BASE, {'sizes': items})
+
+
+def test_parts_are_checked_too():
+  with pytest.raises(ValueError, match='epochs=0: use a positive'):
+    options.changed(BASE, {'epochs': 0})
+
+
+# What a later version may look like: new settings at their defaults.
+Longer = dataclasses.make_dataclass(
+  'Longer', [('minutes', float, 60.0)], bases=(Budget,), frozen=True
+)
+Later = dataclasses.make_dataclass(
+  'Later',
+  [
+    ('clip', typing.Any, dataclasses.field(default=None, kw_only=True)),
+    ('nested', Budget, dataclasses.field(default=Budget(), kw_only=True)),
+  ],
+  bases=(settings.Settings,),
+  frozen=True,
+)
+
+
+def later(made, **changes):
+  fields = {f.name: getattr(made, f.name) for f in dataclasses.fields(made)}
+  fields['budget'] = Longer(**vars(made.budget))
+  return dataclasses.replace(Later(**fields), **changes)
+
+
+def test_a_setting_that_is_added_later_voids_no_record():
+  for run in dict.fromkeys(ALL):
+    if run.pair in scales.SCALES['tiny'].pairs:
+      made = runs.at('tiny', run)
+      config = json.loads(json.dumps(made.config()))
+      assert settings.agrees(config, made)
+      assert settings.agrees(config, later(made))
+
+
+def test_a_setting_that_differs_from_its_default_tells_runs_apart():
+  config = BASE.config()
+  assert not settings.agrees(config, later(BASE, clip=1.0))
+  assert not settings.agrees(config, later(BASE, nested=Budget(3)))
+  minutes = Longer(**vars(BASE.budget) | {'minutes': 5.0})
+  assert not settings.agrees(config, later(BASE, budget=minutes))
+  # And the other way round: a record of a later version.
+  assert not settings.agrees(later(BASE, clip=1.0).config(), BASE)
+
+
+@pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)
+def test_a_record_of_another_value_does_not_agree(option):
+  value, expected = OTHER[option.name]
+  made = dataclasses.replace(
+    BASE, **options.changed(BASE, {option.name: value})
+  )
+  # The text's digest tells languages apart.
+  same = option.name == 'pair' or made == BASE
+  assert settings.agrees(BASE.config(), made) is same
+
+
+def test_large_updates_warm_up_over_the_same_words():
+  for run in (r for r in ALL if r.pair in scales.SCALES['tiny'].pairs):
+    made = runs.at('tiny', run)
+    batches = run.communication.batches_per_update
+    plain = scales.settings('tiny', run.model)
+    spanned = made.warmup_updates * max(4, batches)
+    # Except for the part of an update that 4 x 600 batches may leave.
+    rest = 4 * plain.warmup_updates - spanned
+    assert 0 <= rest < max(4, batches)
+
+
+def test_a_longer_warm_up_delays_the_decay():
+  made = scales.settings('tiny', 'transformer', warmup_updates=5000)
+  assert made.decay_after == made.warmup_updates == 5000

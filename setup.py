@@ -25,7 +25,6 @@ setuptools.setup(
     'numpy>=2',
     'optax>=0.2.8',
     'sacrebleu>=2.5',
-    'scipy>=1.13',
     'sentencepiece>=0.2',
     'tensorboardX>=2.6',
     'tensorflow-datasets>=4.9.8',

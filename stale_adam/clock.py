@@ -4,7 +4,6 @@ import dataclasses
 import math
 
 import numpy as np
-from scipy import integrate, stats
 
 DISTRIBUTIONS = ('equal', 'normal', 'gamma')
 
@@ -76,14 +75,21 @@ class Clock:
 
 
 def largest_of(workers: int) -> float:
-  """Expected largest of `workers` standard normal draws: 0, 0.564, 0.846, ...
+  """Expected largest of N standard normal draws: 0, 0.564, 0.846, ...
 
-  E max = integral of x d(Phi(x)^N)
+    E max = integral of x d(Phi(x)^N)
+
+  Args:
+    workers: N.
+
+  Returns:
+    The integral, to 1e-10 for up to a million workers. The trapezoidal rule is
+    that exact: the integrand is smooth and vanishes at both ends.
   """
-  density = lambda x: (
-    x * workers * stats.norm.cdf(x) ** (workers - 1) * stats.norm.pdf(x)
-  )
-  return integrate.quad(density, -10, 10)[0]
+  x, width = np.linspace(-10.0, 10.0, 1001, retstep=True)
+  below = np.array([math.erfc(-v / math.sqrt(2)) / 2 for v in x])
+  density = np.exp(-(x**2) / 2) / math.sqrt(2 * math.pi)
+  return float(np.sum(x * workers * below ** (workers - 1) * density) * width)
 
 
 def fit(

@@ -98,18 +98,30 @@ def test_speeds_that_no_clock_has(plain, local, accumulation, synchronous):
     clock.fit(plain, local, accumulation, synchronous, 4, WORDS)
 
 
-def test_largest_of():
-  """Known values of the expected largest of N standard normals."""
-  root = math.sqrt(math.pi)
+def test_largest_of_has_closed_forms_up_to_five():
+  """Godwin (1949), "Some low moments of order statistics"."""
+  root, angle = math.sqrt(math.pi), math.asin(1 / 3) / math.pi
   for workers, known in {
     1: 0.0,
     2: 1 / root,
     3: 1.5 / root,
-    4: 1.0293753730,
-    5: 1.1629644736,
-    1000: 3.2414357617,
+    4: 1.5 / root * (1 + 2 * angle),
+    5: 1.25 / root * (1 + 6 * angle),
   }.items():
-    assert math.isclose(clock.largest_of(workers), known, abs_tol=1e-6)
+    assert math.isclose(clock.largest_of(workers), known, abs_tol=1e-12)
+
+
+def test_largest_of_has_the_published_values():
+  """Harter (1961), "Expected values of normal order statistics", table 1."""
+  for workers, known in {
+    10: 1.53875,
+    20: 1.86748,
+    50: 2.24907,
+    100: 2.50759,
+  }.items():
+    assert math.isclose(clock.largest_of(workers), known, abs_tol=6e-6)
+  # By adaptive quadrature, to 1e-10.
+  assert math.isclose(clock.largest_of(1000), 3.2414357691, abs_tol=1e-10)
 
 
 @pytest.mark.parametrize('distribution', ['normal', 'gamma'])

@@ -10,7 +10,7 @@ DISTRIBUTIONS = ('equal', 'normal', 'gamma')
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-  """Durations of a simulated cluster, in virtual seconds.
+  """How long compute, push, pull and update take, in virtual seconds.
 
   Attributes:
     compute_seconds: mean for one batch on a worker of speed 1.

@@ -14,7 +14,7 @@ def adam(
   b2: float = 0.98,
   eps: float = 1e-9,
 ) -> optax.GradientTransformation:
-  """Adam with the constants that the paper's Transformers were trained with.
+  """Adam with the constants of the paper's Transformers.
 
     m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
     theta <- theta - rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)

@@ -10,7 +10,7 @@ Batch = Any  # A pytree of arrays whose shapes are the same for every id.
 
 
 class Problem(NamedTuple):
-  """What is minimised: three pure functions, and nothing about how.
+  """What to minimise: three pure functions, which say nothing about how.
 
   Attributes:
     init: `init(key) -> params`, a pytree of arrays.

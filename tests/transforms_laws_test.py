@@ -118,9 +118,11 @@ def staleness(optimizer, updates):
 
   def call(carry, _):
     params, state = carry
-    late = params - transforms.pulled_params(state)
-    delta, state = optimizer.update(jnp.float32(-1), state, params)
-    return (optax.apply_updates(params, delta), state), late
+    pulled = transforms.pulled_params(state)
+    delta, state = optimizer.update(
+      jnp.float32(-1), state, params, pulled=pulled
+    )
+    return (optax.apply_updates(params, delta), state), params - pulled
 
   start = start, optimizer.init(start)
   run = jax.jit(lambda: jax.lax.scan(call, start, length=updates)[1])
@@ -164,10 +166,12 @@ def test_the_state_tells_the_staleness_of_the_next_gradient():
   params, found = jnp.zeros(()), []
   state = optimizer.init(params)
   for _ in range(9):
-    late = params - transforms.pulled_params(state)
-    assert state.staleness == late
-    found.append(int(late))
-    delta, state = optimizer.update(jnp.float32(-1), state, params)
+    pulled = transforms.pulled_params(state)
+    assert state.staleness == params - pulled
+    found.append(int(params - pulled))
+    delta, state = optimizer.update(
+      jnp.float32(-1), state, params, pulled=pulled
+    )
     params = optax.apply_updates(params, delta)
   assert found == [0, 0, 2, 3, 0, 5, 3, 0, 5]
 
@@ -186,3 +190,90 @@ def test_pulled_params_looks_inside_and_wants_exactly_one():
   for optimizer, count in [(SGD, 0), (LATE[2], 0), (several, 2)]:
     with pytest.raises(ValueError, match=f'found {count} .*exactly one hold'):
       transforms.pulled_params(optimizer.init(params))
+
+
+def method():
+  """Descent that keeps what it is told: staleness, and params - pulled."""
+
+  def update(updates, state, params, *, staleness, pulled=None, **others):
+    del state, others
+    gap = jnp.full((), jnp.nan) if pulled is None else params - pulled
+    kept = jnp.asarray(staleness, jnp.float32), gap
+    return jax.tree.map(lambda g: -g, updates), kept
+
+  init = lambda params: (jnp.zeros(()), jnp.zeros(()))
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def told(optimizer, calls, keeps):
+  """Staleness and gap that `method` is told, in a loop that counts versions."""
+  start = jnp.zeros(())
+
+  def call(carry, _):
+    params, state = carry
+    extra = {'pulled': transforms.pulled_params(state)} if keeps else {}
+    updates, state = optimizer.update(jnp.float32(-1), state, params, **extra)
+    params = optax.apply_updates(params, updates)
+    return (params, state), jax.tree.leaves(state)[-2:]  # The method's.
+
+  start = start, optimizer.init(start)
+  run = jax.jit(lambda: jax.lax.scan(call, start, length=calls)[1])
+  return [np.asarray(x) for x in run()]
+
+
+METHODS = {
+  'alone': method(),
+  'in a chain': optax.chain(optax.clip(2.0), method(), optax.identity()),
+}
+methods = pytest.mark.parametrize('method', METHODS.values(), ids=METHODS)
+
+
+@methods
+@pytest.mark.parametrize('late', [0, 1, 4])
+def test_a_method_under_constant_delay_is_told_the_staleness(method, late):
+  """min(s, u) in update u; where the gradient was taken it is not told."""
+  found, gap = told(transforms.delay(method, late), 30, keeps=False)
+  assert found[late:].tolist() == [min(late, u) for u in range(30 - late)]
+  assert np.isnan(gap[late:]).all()
+
+
+@methods
+@pytest.mark.parametrize(
+  'wrap',
+  [
+    lambda o: transforms.hold(o, 1),
+    lambda o: transforms.hold(o, 5),
+    lambda o: transforms.delay(o, [3, 0, 5]),
+    lambda o: transforms.delay(o, lambda k: jax.random.bits(k) % 7, KEY, 4),
+  ],
+)
+def test_a_method_is_told_where_the_gradient_was_taken(method, wrap):
+  """Parameters that count versions: the gap is the staleness, measured."""
+  optimizer = wrap(method)
+  found, gap = told(optimizer, 30, keeps=True)
+  assert found.tolist() == gap.tolist() == staleness(optimizer, 30).tolist()
+
+
+@methods
+def test_a_method_under_staggered_hold_is_told_the_mean(method):
+  phases = (0, 2, 3, 3)
+  found, gap = told(transforms.hold(method, 5, phases), 30, keeps=True)
+  expected = np.mean(reference.staggered(30, 5, phases), axis=1)
+  assert found.tolist() == expected.tolist()
+  assert np.isnan(gap).all()
+
+
+@methods
+def test_a_method_that_needs_the_pulled_parameters_says_so(method):
+  """Where they are not known it gets none, rather than others."""
+  update = lambda g, state, params, *, pulled, **others: (g, state)
+  needs = optax.GradientTransformationExtraArgs(method.init, update)
+  params = jnp.zeros(())
+  for optimizer in (
+    transforms.delay(needs, 0),
+    transforms.delay(needs, 2),
+    transforms.hold(needs, 2, phases=(0, 1)),
+  ):
+    state = optimizer.init(params)
+    with pytest.raises(TypeError, match="argument: 'pulled'"):
+      optimizer.update(params, state, params, pulled=jnp.zeros(2))

@@ -41,8 +41,10 @@ def train(toy, optimizer, ids, where=at_params, axis=None):
 
   def call(carry, data):
     params, state = carry
-    summed = jax.tree.map(lambda g: g.sum(0), gradient(where(*carry), data))
-    updates, state = optimizer.update(summed, state, params)
+    late = where(*carry)
+    summed = jax.tree.map(lambda g: g.sum(0), gradient(late, data))
+    extra = {'pulled': late} if where is at_pulled else {}
+    updates, state = optimizer.update(summed, state, params, **extra)
     params = optax.apply_updates(params, updates)
     return (params, state), params
 

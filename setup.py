@@ -56,7 +56,13 @@ setuptools.setup(
     'tqdm>=4.66',
   ],
   extras_require={
-    'test': ['hypothesis>=6', 'pre-commit>=4', 'pytest>=8', 'ruff>=0.12'],
+    'test': [
+      'hypothesis>=6',
+      'mypy>=2.4',
+      'pre-commit>=4',
+      'pytest>=8',
+      'ruff>=0.12',
+    ],
     'benchmark': ['torch>=2.6'],
     'wmt': ['tensorflow-cpu>=2.18'],
   },

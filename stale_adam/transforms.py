@@ -30,17 +30,17 @@ Tree = Any  # A pytree of arrays: parameters, gradients or a state.
 
 
 class AccumulateState(NamedTuple):
-  """`count` gradients are summed up in `accumulator`."""
+  """`accumulator` is the sum of `summed` gradients."""
 
-  count: jax.Array
+  summed: jax.Array
   accumulator: Tree
   inner_state: Tree
 
 
 class QueueState(NamedTuple):
-  """The last gradients in a ring; the next one goes to slot count mod size."""
+  """The last gradients in a ring; the next one goes to slot calls mod size."""
 
-  count: jax.Array
+  calls: jax.Array
   queue: Tree
   inner_state: Tree
 
@@ -104,15 +104,15 @@ def accumulate(
     total = jax.tree.map(
       lambda a, g: a + jnp.asarray(g, a.dtype), state.accumulator, updates
     )
-    count = (state.count + 1) % every
-    full = count == 0
-    summed = jax.tree.map(lambda a: a / every, total) if use_mean else total
+    summed = (state.summed + 1) % every
+    full = summed == 0
+    gradient = jax.tree.map(lambda a: a / every, total) if use_mean else total
     updates, inner_state = _update_if(
-      full, inner, summed, state.inner_state, params, extra_args
+      full, inner, gradient, state.inner_state, params, extra_args
     )
     # Selected, not multiplied: 0 x NaN is NaN.
     rest = jax.tree.map(lambda a: jnp.where(full, jnp.zeros_like(a), a), total)
-    return updates, AccumulateState(count, rest, inner_state)
+    return updates, AccumulateState(summed, rest, inner_state)
 
   return optax.GradientTransformationExtraArgs(init, update)
 
@@ -204,20 +204,20 @@ def _queue(
   def update(
     updates: Tree, state: Any, params: Tree = None, **extra_args: Any
   ) -> tuple[Tree, QueueState]:
-    count, full = state.count, state.count >= size
-    oldest = jax.tree.map(lambda ring: ring[count % size], state.queue)
+    calls, full = state.calls, state.calls >= size
+    oldest = jax.tree.map(lambda ring: ring[calls % size], state.queue)
     queue = jax.tree.map(
-      lambda ring, g: ring.at[count % size].set(jnp.asarray(g, ring.dtype)),
+      lambda ring, g: ring.at[calls % size].set(jnp.asarray(g, ring.dtype)),
       *(state.queue, updates),
     )
-    late = jnp.minimum(count - size, size)
+    late = jnp.minimum(calls - size, size)
     updates, inner_state = _update_if(
       *(full, inner, oldest, state.inner_state, params),
       _told(extra_args, late),
     )
     # From 2 size on it goes round in 2 size .. 3 size - 1: no overflow.
-    count = jnp.where(count == 3 * size - 1, 2 * size, count + 1)
-    return updates, QueueState(count, queue, inner_state)
+    calls = jnp.where(calls == 3 * size - 1, 2 * size, calls + 1)
+    return updates, QueueState(calls, queue, inner_state)
 
   def update_now(
     updates: Tree, state: Any, params: Tree = None, **extra_args: Any
@@ -261,7 +261,7 @@ def _recall(
       *(updates, state.inner_state, params),
       **_told(extra_args, state.staleness, pulled),
     )
-    version = optax.safe_increment(state.version)
+    version: Any = optax.safe_increment(state.version)
     versions = jax.tree.map(
       lambda ring, x: ring.at[version % (largest + 1)].set(x),
       *(state.versions, optax.apply_updates(params, updates)),
@@ -350,12 +350,11 @@ def hold(
       held = jax.tree.map(lambda x, new: jnp.where(now, new, x), held, params)
       return jnp.where(now, 0, staleness + 1), held
 
-    if phases is None:
-      held = pull(phase == 0, state.staleness, state.snapshot)
-    else:
-      now = phase == jnp.array(phases)
-      held = jax.vmap(pull)(now, state.staleness, state.snapshot)
-    return updates, HoldState(phase, *held, inner_state)
+    # Of every worker, or of one that stands for all.
+    workers = jax.vmap(pull) if phases is not None else pull
+    now = phase == (0 if phases is None else jnp.array(phases))
+    staleness, snapshot = workers(now, state.staleness, state.snapshot)
+    return updates, HoldState(phase, staleness, snapshot, inner_state)
 
   return optax.GradientTransformationExtraArgs(init, update)
 
@@ -480,6 +479,6 @@ def _copies(tree: Tree, count: int) -> Tree:
 
 
 def _check_whole(name: str, value: Any, least: int) -> int:
-  if not (isinstance(value, numbers.Integral) and value >= least):
+  if not isinstance(value, numbers.Integral) or int(value) < least:
     raise ValueError(f'{name}={value}: use a whole number, {least} or more')
   return int(value)  # NumPy's would widen the counters.

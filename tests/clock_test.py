@@ -261,5 +261,5 @@ def test_errors_name_the_setting_and_what_is_allowed(setting):
 
 
 def test_equal_workers_have_no_spread():
-  with pytest.raises(ValueError, match="spread=0.3 .*'gamma'"):
+  with pytest.raises(ValueError, match="spread=0.3, .*'gamma'"):
     sa.Clock(spread=0.3)

@@ -82,16 +82,16 @@ def worst(found, expected):
 
 
 @pytest.mark.parametrize(
-  'optimizer, wraps',
+  'optimizer, wraps, jit',
   [
-    (sa.hold(INNER, 3), True),
-    (sa.delay(INNER, [2, 0, 1]), True),
-    (optax.chain(optax.clip(1.0), sa.hold(INNER, 3)), True),
-    (sa.delay(INNER, 2), False),
-    (sa.accumulate(INNER, 3), False),
+    (sa.hold(INNER, 3), True, False),
+    (sa.hold(INNER, 3), True, True),
+    (sa.delay(INNER, [2, 0, 1]), True, True),
+    (optax.chain(optax.clip(1.0), sa.hold(INNER, 3)), True, True),
+    (sa.delay(INNER, 2), False, True),
+    (sa.accumulate(INNER, 3), False, True),
   ],
 )
-@pytest.mark.parametrize('jit', [False, True])
 def test_an_nnx_optimizer_is_the_loop_of_optax(optimizer, wraps, jit):
   expected = by_optax(optimizer, wraps)
   assert worst(by_nnx(optimizer, wraps, jit), expected) < 1e-6
@@ -128,11 +128,11 @@ from flax import nnx
 import stale_adam as sa
 
 model = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
-optimizer = nnx.Optimizer(model, sa.hold(optax.adam(0.03), 5), wrt=nnx.Param)
+optimizer = nnx.Optimizer(model, sa.hold(optax.adam(0.1), 3), wrt=nnx.Param)
 graphdef, _, rest = nnx.split(model, nnx.Param, ...)
 loss = lambda model, x: jnp.mean((model(x)[:, 0] - x.sum(axis=1)) ** 2)
 
-for x in jax.random.normal(jax.random.key(0), (300, 8, 3)):
+for x in jax.random.normal(jax.random.key(0), (100, 8, 3)):
   pulled = sa.pulled_params(optimizer.opt_state)
   gradient = nnx.grad(loss)(nnx.merge(graphdef, pulled, rest), x)
   optimizer.update(model, gradient, pulled=pulled)

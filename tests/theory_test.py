@@ -155,7 +155,7 @@ def test_delayed_descent_converges_below_the_stable_rate(delay):
     (lambda: theory.staleness_sum(-1, 3), 'workers=-1: .*1 or more'),
     (lambda: theory.adam_pace(1.0, -0.5), 'variance=-0.5: use 0 or more'),
     (lambda: theory.stable_rate(0.0, 3), 'curvature=0.0: .*positive'),
-    (lambda: theory.stable_rate(1.0, -1), 'delay=-1 .*use 0 or more'),
+    (lambda: theory.stable_rate(1.0, -1), 'delay=-1: .*use 0 or more'),
     (lambda: optimizers.ticking(abs, 0), 'ticks_per_update=0: use 1'),
   ],
 )

@@ -1,4 +1,4 @@
-"""Transformations of gradient descent, exactly, and their staleness."""
+"""Transformations of gradient descent, which are exact, and staleness."""
 
 import functools
 
@@ -75,7 +75,7 @@ def test_gradient_descent_on_late_gradients(staleness, gradients):
   st.sampled_from([np.nan, np.inf, -np.inf]),
 )
 def test_what_is_not_finite_stays_in_its_window(every, gradients, where, bad):
-  """Nothing leaks before the window is full, and it can be dropped whole."""
+  """Nothing leaks before the window is full; the window can be dropped."""
   start = where - where % every
   broken = [*gradients[:where], bad, *gradients[where + 1 :]]
   found = compiled(EVERY[every])(broken)
@@ -113,7 +113,7 @@ def test_the_schedule_runs_once_a_window():
 
 
 def staleness(optimizer, updates):
-  """Staleness of every gradient: parameters that count their versions."""
+  """Staleness of every gradient, measured on parameters that count versions."""
   start = jnp.zeros(())
 
   def call(carry, _):
@@ -143,7 +143,7 @@ def test_staleness_of_hold(pull_every):
 
 
 def test_sampled_staleness_has_the_samplers_distribution():
-  """Draws of 0..7 are clipped to 0..5, and to the versions there are."""
+  """Draws of 0..7 are clipped to 0..5, and to the versions that exist."""
   sampler = lambda key: jax.random.bits(key, dtype=jnp.uint8) % 8
   late = lambda key: transforms.delay(SGD, sampler, key, 5)
   found = staleness(late(KEY), 4000)
@@ -161,7 +161,7 @@ def test_sampled_staleness_has_the_samplers_distribution():
 
 
 def test_the_state_tells_the_staleness_of_the_next_gradient():
-  """As measured, which version 0 limits."""
+  """It is the measured one, which is at most the version."""
   optimizer = transforms.delay(SGD, [3, 0, 5])
   params, found = jnp.zeros(()), []
   state = optimizer.init(params)
@@ -193,7 +193,7 @@ def test_pulled_params_looks_inside_and_wants_exactly_one():
 
 
 def method():
-  """Descent that keeps what it is told: staleness, and params - pulled."""
+  """Gradient descent that records `staleness` and params - `pulled`."""
 
   def update(updates, state, params, *, staleness, pulled=None, **others):
     del state, others
@@ -206,7 +206,7 @@ def method():
 
 
 def told(optimizer, calls, keeps):
-  """Staleness and gap that `method` is told, in a loop that counts versions."""
+  """What `method` records in every call, in a loop that counts versions."""
   start = jnp.zeros(())
 
   def call(carry, _):
@@ -231,7 +231,7 @@ methods = pytest.mark.parametrize('method', METHODS.values(), ids=METHODS)
 @methods
 @pytest.mark.parametrize('late', [0, 1, 4])
 def test_a_method_under_constant_delay_is_told_the_staleness(method, late):
-  """min(s, u) in update u; where the gradient was taken it is not told."""
+  """It is min(s, u) in update u; `pulled` is not known and not given."""
   found, gap = told(transforms.delay(method, late), 30, keeps=False)
   assert found[late:].tolist() == [min(late, u) for u in range(30 - late)]
   assert np.isnan(gap[late:]).all()
@@ -248,7 +248,7 @@ def test_a_method_under_constant_delay_is_told_the_staleness(method, late):
   ],
 )
 def test_a_method_is_told_where_the_gradient_was_taken(method, wrap):
-  """Parameters that count versions: the gap is the staleness, measured."""
+  """Parameters count versions here: params - pulled is the staleness."""
   optimizer = wrap(method)
   found, gap = told(optimizer, 30, keeps=True)
   assert found.tolist() == gap.tolist() == staleness(optimizer, 30).tolist()
@@ -265,7 +265,7 @@ def test_a_method_under_staggered_hold_is_told_the_mean(method):
 
 @methods
 def test_a_method_that_needs_the_pulled_parameters_says_so(method):
-  """Where they are not known it gets none, rather than others."""
+  """Where they are not known, it does not get others instead."""
   update = lambda g, state, params, *, pulled, **others: (g, state)
   needs = optax.GradientTransformationExtraArgs(method.init, update)
   params = jnp.zeros(())

@@ -1,4 +1,4 @@
-"""What every transformation must do, and what each refuses."""
+"""The contract of every transformation, and what each refuses."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     return {'pulled': transforms.pulled_params(state)}
 
 
-# A new transformation inherits every test of the contract with one row here.
+# One row here runs every test of the contract on a new transformation.
 CONTRACT = {
   'accumulate': Row(lambda o: transforms.accumulate(o, 3)),
   'accumulate mean': Row(lambda o: transforms.accumulate(o, 2, use_mean=True)),
@@ -88,7 +88,7 @@ def close(found, expected):
 
 @contract
 def test_eager_compiled_loop_and_scan_agree(row):
-  """Nor is anything compiled twice, and the state keeps its kind."""
+  """Nothing is compiled twice, and the state keeps its shapes and dtypes."""
   optimizer = row.wrap(optax.adam(0.1))
   expected = jax.jit(lambda: scan(optimizer, row))()
   compiled = jax.jit(lambda carry, n: call(optimizer, row, carry, n))
@@ -120,7 +120,7 @@ def test_vmap_over_learning_rates_is_one_run_each(row):
 
 @contract
 def test_compositions_agree(row):
-  """Around or within what does nothing to finite gradients, it is the same."""
+  """Wrappers that do nothing to finite gradients change nothing."""
   wrap, inner = row.wrap, optax.sgd(0.1, 0.9)
   inject = optax.inject_hyperparams
   optimizers = {
@@ -143,7 +143,7 @@ def test_compositions_agree(row):
 @pytest.mark.parametrize('inner', [optax.adam(0.1), optax.sgd(0.1, 0.9)])
 @pytest.mark.parametrize('wide', [False, True])
 def test_kinds_are_preserved(row, inner, wide):
-  """Of updates and state, whatever the mixture; x64, too. Only traced."""
+  """Shapes and dtypes of updates and state, mixed, and in x64; traced only."""
   with jax.enable_x64(wide):
     dtypes = ['bfloat16', 'float16', 'float32', 'complex64']
     dtypes += ['float64', 'complex128'] if wide else []
@@ -245,7 +245,7 @@ AROUND = {
 @keeping
 @pytest.mark.parametrize('around', AROUND.values(), ids=AROUND)
 def test_gradients_of_unknown_parameters_are_refused(row, around):
-  """Forgetting `pulled_params` would be the inner optimizer, silently."""
+  """Otherwise to forget `pulled_params` would silently be plain training."""
   optimizer = around(row.wrap(SGD))
   state = optimizer.init(PARAMS)
   late = transforms.pulled_params(state)

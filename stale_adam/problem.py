@@ -15,7 +15,7 @@ class Problem(NamedTuple):
   Attributes:
     init: `init(key) -> params`, a pytree of arrays.
     loss: `loss(params, batch, key) -> scalar`, differentiable in `params`;
-      `key` drives whatever is random in the model, such as dropout.
+      `key` is for randomness in the model, such as dropout.
     batch: `batch(id) -> pytree of arrays`, a pure function of the non-negative
       batch id, with the same shapes and dtypes for every id.
   """

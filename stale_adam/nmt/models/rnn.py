@@ -234,7 +234,7 @@ class Rnn(nnx.Module):
   ) -> tuple[Any, jax.Array]:
     """Decode one more token per row: `tokens` [rows].
 
-    The state stands for the `position`.
+    `position` is not used: the state has all that is needed.
 
     Returns:
       (cache, hidden [rows, size]), equal to `decode` at that position.

@@ -1,6 +1,6 @@
 """Atomic writing: a file on disk is the old one or the new one, never a part.
 
-Everything that the project writes goes through `replacing`.
+Everything that this project writes goes through `replacing`.
 """
 
 import contextlib
@@ -12,19 +12,19 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-  """Yields a temporary path whose file replaces `path` on success.
+  """Yield a temporary path; on success its file replaces the one at `path`.
 
-  A reader, or a process that is killed, sees the old file or the new one.
+  A reader sees the old file or the new one, even if the writer is killed.
 
   Args:
-    path: of the file to write; parent directories are made.
+    path: of the file to write; parent directories are created.
 
   Yields:
     A path in the same directory, for the caller to write to. If the caller
-    raises, the temporary file is removed and `path` is left as it was.
+    raises, the temporary file is removed and `path` is not changed.
 
   Raises:
-    OSError: if the directory cannot be made or written to.
+    OSError: if the directory cannot be created or written to.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,9 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import optax
 from optax import contrib
@@ -14,7 +16,7 @@ def adam(
   b2: float = 0.98,
   eps: float = 1e-9,
 ) -> optax.GradientTransformation:
-  """Adam with the constants that the paper's Transformers were trained with.
+  """Adam with the constants of the paper's Transformers.
 
     m <- b1 m + (1 - b1) g          v <- b2 v + (1 - b2) g^2
     theta <- theta - rate (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)
@@ -37,42 +39,42 @@ def adam(
 def inverse_sqrt(
   peak: float, warmup_updates: int, decay_after: int | None = None
 ) -> optax.Schedule:
-  """Linear warm-up, then inverse square root decay, counted in updates.
+  """A learning rate with linear warm-up, then inverse square root decay.
 
-  The u-th update, u = 1, 2, ..., has the rate
+  It is counted in updates. The u-th, u = 1, 2, ..., has the rate
 
     peak min(1, u / warmup_updates) min(1, sqrt(decay_after / u)).
 
   Args:
     peak: the largest rate, reached at u = warmup_updates.
     warmup_updates: length of the warm-up; 0 for none.
-    decay_after: the update from which the rate decays; by default it is
-      warmup_updates, as for the paper's Transformer; that is the first update
-      if there is no warm-up. The paper's RNN has no warm-up and the same
-      decay: warmup_updates=0, decay_after=16000.
+    decay_after: the update after which the rate decays. The default is
+      warmup_updates, as for the paper's Transformer, or 1 if there is no
+      warm-up. The paper's RNN has no warm-up and the same decay:
+      warmup_updates=0, decay_after=16000.
 
   Returns:
     A schedule from the number of updates already applied, u - 1.
 
   Raises:
-    ValueError: if warmup_updates is negative or decay_after is below it: the
-      rate would never reach its peak.
+    ValueError: if warmup_updates is negative, or decay_after is below it, so
+      that the rate would never reach its peak.
 
   Source: the paper's section 4.1; Vaswani et al. (2017), equation 3. The
-    authors' code gives the first update a rate of 0; ours does not lose it.
+    authors' code gives the first update a rate of 0; here it counts.
   """
   decay_after = warmup_updates if decay_after is None else decay_after
   if warmup_updates < 0:
     raise ValueError(
-      f'warmup_updates={warmup_updates} counts updates: use 0 or more'
+      f'warmup_updates={warmup_updates}: it counts updates, use 0 or more'
     )
   if decay_after < warmup_updates:
     raise ValueError(
-      f'decay_after={decay_after} comes before the warm-up ends: use '
+      f'decay_after={decay_after} is before the end of the warm-up: use '
       f'{warmup_updates} or more'
     )
 
-  def schedule(count):
+  def schedule(count: Any) -> jax.Array:
     update = count + 1.0
     warm = jnp.minimum(1.0, update / max(warmup_updates, 1))
     return (
@@ -83,17 +85,17 @@ def inverse_sqrt(
 
 
 def ticking(schedule: optax.Schedule, ticks_per_update: int) -> optax.Schedule:
-  """A schedule whose clock runs too fast.
+  """A schedule whose count grows by more than one per update.
 
     rate(u) = schedule(u ticks_per_update)
 
-  In the authors' code the clock ticks once per G local batches, but an update
-  uses G L of them under local accumulation: ticks_per_update = L. Ours counts
-  updates.
+  In the authors' code the count grows by one for G batches, but under local
+  accumulation an update uses G L of them: ticks_per_update = L. Our own
+  schedules count updates.
 
   Args:
-    schedule: from a count of updates already applied.
-    ticks_per_update: by how much the count that it sees grows per update.
+    schedule: from the number of updates already applied.
+    ticks_per_update: how much the count grows per update.
 
   Returns:
     A schedule from the number of updates already applied.
@@ -105,7 +107,8 @@ def ticking(schedule: optax.Schedule, ticks_per_update: int) -> optax.Schedule:
   """
   if ticks_per_update < 1:
     raise ValueError(
-      f'ticks_per_update={ticks_per_update}: use 1, a clock of updates, or more'
+      f'ticks_per_update={ticks_per_update}: use 1, which counts updates, or '
+      'more'
     )
   return lambda count: schedule(count * ticks_per_update)
 
@@ -113,7 +116,7 @@ def ticking(schedule: optax.Schedule, ticks_per_update: int) -> optax.Schedule:
 def start_on_zero(
   inner: optax.GradientTransformation,
 ) -> optax.GradientTransformationExtraArgs:
-  """An ablation: the inner optimizer has run once, on a zero gradient.
+  """Start from the state that one zero gradient leaves, as an ablation.
 
     (_, o) <- inner(0, inner.init(theta), theta)
 
@@ -125,26 +128,26 @@ def start_on_zero(
     inner: the optimizer.
 
   Returns:
-    A transformation that differs in `init` only; what the inner optimizer made
-    of zero is not applied.
+    A transformation that differs in `init` only; the update that the zero
+    gradient makes is not applied.
 
   Source: the authors' released code, asynchronous initialisation; the paper's
-    text has no such thing.
+    text does not mention it.
   """
   inner = optax.with_extra_args_support(inner)
 
-  def init(params):
+  def init(params: Any) -> Any:
     zero = optax.tree.zeros_like(params)
     return inner.update(zero, inner.init(params), params)[1]
 
   return optax.GradientTransformationExtraArgs(init, inner.update)
 
 
-# Optimizers to hold Adam against, each from a schedule. Where one has Adam's
-# moments, they decay as the paper's do; what else it has is optax's default,
-# but for weight decay (none) and Adafactor's smallest factored matrix, so that
-# small models have any.
-_MOMENTS = {'b1': 0.9, 'b2': 0.98, 'eps': 1e-9}
+# Optimizers to compare Adam with, each made from a schedule. Those with Adam's
+# moments use the paper's constants. Everything else is optax's default, except
+# that there is no weight decay, and that Adafactor factors smaller matrices, so
+# that it factors some in small models.
+_MOMENTS: dict[str, Any] = {'b1': 0.9, 'b2': 0.98, 'eps': 1e-9}
 NAMED: Mapping[
   str, Callable[[optax.ScalarOrSchedule], optax.GradientTransformation]
 ] = {

@@ -10,12 +10,12 @@ Batch = Any  # A pytree of arrays whose shapes are the same for every id.
 
 
 class Problem(NamedTuple):
-  """What is minimised: three pure functions, and nothing about how.
+  """What to minimise: three pure functions, which say nothing about how.
 
   Attributes:
     init: `init(key) -> params`, a pytree of arrays.
     loss: `loss(params, batch, key) -> scalar`, differentiable in `params`;
-      `key` drives whatever is random in the model, such as dropout.
+      `key` is for randomness in the model, such as dropout.
     batch: `batch(id) -> pytree of arrays`, a pure function of the non-negative
       batch id, with the same shapes and dtypes for every id.
   """

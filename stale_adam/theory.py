@@ -1,6 +1,7 @@
-"""Closed forms that measurements are held against."""
+"""Closed forms to compare measurements with."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +11,9 @@ def mean_staleness(workers: int, global_accumulation: int = 1) -> float:
 
     (N - 1) / G
 
-  Between a worker's pull and its push arrive the pushes of N - 1 others; every
-  G-th of all pushes makes an update. Exact for equal workers once each has
-  pushed, whatever the local accumulation; for others it is the limit of the
+  Between a worker's pull and its push, the pushes of N - 1 others arrive, and
+  every G-th push makes an update. This is exact for equal workers once each has
+  pushed, for any local accumulation. For other workers it is the limit of the
   mean over pushes.
 
   Args:
@@ -20,7 +21,7 @@ def mean_staleness(workers: int, global_accumulation: int = 1) -> float:
     global_accumulation: G, pushes per update.
 
   Returns:
-    A mean over pushes.
+    The mean over pushes.
 
   Raises:
     ValueError: if a number is below 1.
@@ -33,15 +34,15 @@ def mean_staleness(workers: int, global_accumulation: int = 1) -> float:
 
 
 def artificial_staleness(pull_every: int) -> float:
-  """Mean staleness if snapshots are renewed every U updates: (U - 1) / 2.
+  """Mean staleness with snapshots renewed every U updates: (U - 1) / 2.
 
-  It is uniform on 0..U-1.
+  The staleness is uniform on 0..U-1.
 
   Args:
     pull_every: U.
 
   Returns:
-    A mean over updates, in updates.
+    The mean over updates, in updates.
 
   Raises:
     ValueError: if pull_every is below 1.
@@ -53,19 +54,20 @@ def artificial_staleness(pull_every: int) -> float:
 
 
 def staleness_sum(workers: int, updates: int) -> int:
-  """Staleness of all pushes so far + that outstanding: (N - 1) updates.
+  """Staleness of all pushes so far + outstanding staleness: (N - 1) updates.
 
-  Outstanding is, summed over the snapshots in flight, the version in force -
-  the snapshot's. Every update makes N - 1 of them one older, and a push moves
-  its staleness from one term to the other: exact after every arrival of
-  asynchronous workers, for any order, local and global accumulation.
+  The outstanding staleness is that of the snapshots in flight: the current
+  version minus the snapshot's, summed. Every update makes N - 1 snapshots one
+  older, and a push moves its staleness from one term to the other. So this is
+  exact after every arrival of asynchronous workers, for any order, local and
+  global accumulation.
 
   Args:
     workers: N.
-    updates: the version in force.
+    updates: the current version.
 
   Returns:
-    A number of updates, summed over pushes and snapshots.
+    A sum over pushes and snapshots, in updates.
 
   Raises:
     ValueError: if workers is below 1.
@@ -76,21 +78,21 @@ def staleness_sum(workers: int, updates: int) -> int:
   return (workers - 1) * updates
 
 
-def adam_pace(mean, variance):
-  """Adam's mean update in learning rates, against the gradient's sign.
+def adam_pace(mean: Any, variance: Any) -> Any:
+  """Adam's mean update, in learning rates.
 
     E g / sqrt(E g^2) = sign(E g) / sqrt(Var g / (E g)^2 + 1)
 
-  The limit of b2 near 1 and epsilon near 0 for independent gradients; 0 where
-  the mean is 0. The sum of n gradients has n times the mean and n times the
-  variance: it is faster.
+  This is the limit for b2 near 1, epsilon near 0 and independent gradients; it
+  is 0 where the mean is 0. The sum of n gradients has n times the mean and n
+  times the variance, so its update is larger.
 
   Args:
     mean: E g, a number or an array.
-    variance: Var g, as mean.
+    variance: Var g, likewise.
 
   Returns:
-    Numbers in -1..1, as mean and variance broadcast.
+    Numbers in -1..1, with the shape that mean and variance broadcast to.
 
   Raises:
     ValueError: if a variance is negative.
@@ -108,9 +110,9 @@ def stable_rate(curvature: float, delay: int) -> float:
 
     x_{u+1} = x_u - rate curvature x_{u-d}:   2 sin(pi / (4 d + 2)) / curvature
 
-  There the largest root of z^(d+1) - z^d + rate curvature leaves the unit
-  circle. Without delay it is 2 / curvature; for a long one it is about
-  pi / (2 d + 1) / curvature.
+  At this rate the largest root of z^(d+1) - z^d + rate curvature leaves the
+  unit circle. Without delay the rate is 2 / curvature; with a long delay it is
+  about pi / (2 d + 1) / curvature.
 
   Args:
     curvature: of a quadratic loss, curvature x^2 / 2; the largest if several.
@@ -127,10 +129,10 @@ def stable_rate(curvature: float, delay: int) -> float:
   if not curvature > 0:
     raise ValueError(f'curvature={curvature}: use a positive number')
   if delay < 0:
-    raise ValueError(f'delay={delay} counts updates: use 0 or more')
+    raise ValueError(f'delay={delay}: it counts updates, use 0 or more')
   return 2 * math.sin(math.pi / (4 * delay + 2)) / curvature
 
 
-def _check(name, value):
+def _check(name: str, value: float) -> None:
   if value < 1:
     raise ValueError(f'{name}={value}: use 1 or more')

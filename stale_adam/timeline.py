@@ -1,4 +1,4 @@
-"""A trace as a picture: JSON that Perfetto and Chrome show."""
+"""A trace as JSON that Perfetto and Chrome draw."""
 
 import collections
 import json
@@ -17,35 +17,35 @@ _SERVER = {'pid': 1, 'tid': 1}
 
 
 def write(path: str | os.PathLike, trace: Trace) -> None:
-  """Writes a trace as JSON in Chrome's Trace Event Format.
+  """Write a trace in Chrome's Trace Event Format.
 
-  https://ui.perfetto.dev and chrome://tracing show it: a track for the server,
-  with what it does for each arrival (`update` or `push`, until its first reply)
-  and three counters, and one for each worker, with `pull`, `compute`, `push`
-  and `wait`, from the arrival of its push to its next pull. An arrow leads from
-  the server's reply through each gradient to the server's slice for it. Nobody
-  knows whether the last push updated: it is called `push`.
+  https://ui.perfetto.dev and chrome://tracing draw it. The server's track has a
+  slice for each arrival (`update` or `push`, until the first reply) and three
+  counters. Each worker's track has `pull`, `compute`, `push`, and `wait`, from
+  the arrival of its push to its next pull. Arrows lead from the server's reply
+  through the gradient to the server's slice for it. Whether the last push made
+  an update is not known: it is called `push`.
 
   Args:
-    path: to write to, whole or not at all; parent directories are made.
-    trace: with times; a microsecond is the least that it shows.
+    path: the file to write, atomically; parent directories are created.
+    trace: with times; they are rounded to microseconds.
 
   Raises:
     ValueError: if the trace has no times.
   """
   events = [*_names(trace), *sorted(_events(trace), key=lambda e: e['ts'])]
   lines = ',\n'.join(json.dumps(event, allow_nan=False) for event in events)
-  # The unit comes last: early versions of Perfetto took one at the beginning
-  # for that of `ts`, which is the microsecond.
+  # The unit comes last: early versions of Perfetto took a unit at the beginning
+  # for that of `ts`, which is always the microsecond.
   text = f'{{"traceEvents":[\n{lines}\n],"displayTimeUnit":"ms"}}\n'
   with files.replacing(path) as partial:
     partial.write_text(text, encoding='utf-8')
 
 
 class _Row(NamedTuple):
-  """A push; times in whole microseconds, which are exact in every reader."""
+  """A push; times in whole microseconds, which every reader keeps exactly."""
 
-  number: int
+  arrival: int  # Its place in the order, from 0.
   worker: int
   answered: int
   pulled: int
@@ -63,7 +63,7 @@ class _Row(NamedTuple):
 def _rows(trace: Trace) -> list[_Row]:
   until = trace_lib.busy_until(trace)
   columns = trace.columns
-  # Rounded sums, and clocks of several machines, are out of order by a hair.
+  # Rounding, and clocks of several machines, put times slightly out of order.
   times = np.stack([columns[name] for name in trace_lib.TIMES], axis=1)
   times = np.clip(times, times[:, :1], trace.seconds[:, None])
   times = np.maximum.accumulate(times, axis=1)
@@ -83,8 +83,8 @@ def _rows(trace: Trace) -> list[_Row]:
 
 
 def _names(trace: Trace) -> Iterator[dict[str, Any]]:
-  """Metadata: what processes and threads are called, and their order."""
-  names = [
+  """Metadata: names and order of the processes and threads."""
+  names: list[tuple[str, dict[str, int], str, int]] = [
     ('process', _SERVER, 'server', 0),
     ('thread', _SERVER, 'server', 0),
     ('process', {'pid': 2, 'tid': 2}, 'workers', 1),
@@ -92,15 +92,13 @@ def _names(trace: Trace) -> Iterator[dict[str, Any]]:
   for worker in np.unique(trace.worker).tolist():
     names.append(('thread', _track(worker), f'worker {worker}', worker))
   for kind, track, name, place in names:
-    args = {'name': name}
-    yield {'ph': 'M', 'name': f'{kind}_name', **track, 'ts': 0, 'args': args}
-    args = {'sort_index': place}
-    name = f'{kind}_sort_index'
-    yield {'ph': 'M', 'name': name, **track, 'ts': 0, 'args': args}
+    event = {'ph': 'M', **track, 'ts': 0}
+    yield event | {'name': f'{kind}_name', 'args': {'name': name}}
+    yield event | {'name': f'{kind}_sort_index', 'args': {'sort_index': place}}
 
 
 def _events(trace: Trace) -> Iterator[dict[str, Any]]:
-  """All but metadata; what begins at one time on one track is in order."""
+  """All other events; those of one time and track are in order."""
   rows = _rows(trace)
   pulls = collections.defaultdict(list)
   for row in rows:
@@ -112,13 +110,16 @@ def _events(trace: Trace) -> Iterator[dict[str, Any]]:
   for row in rows:
     yield from _worker(row, before.get(row.worker, row.pulled))
     before[row.worker] = row.arrived
-    yield from _server(row, pulls[row.number])
+    yield from _server(row, pulls[row.arrival])
 
 
 def _worker(row: _Row, before: int) -> Iterator[dict[str, Any]]:
-  """A push's way, and the wait for its pull since `before`."""
+  """The worker's slices for a push; it waits for the pull since `before`."""
   track = _track(row.worker)
-  args = {'pulled_version': row.pulled_version, 'staleness': row.staleness}
+  args: dict[str, float] = {
+    'pulled_version': row.pulled_version,
+    'staleness': row.staleness,
+  }
   if math.isfinite(row.loss):
     args['loss'] = row.loss
   if row.pulled > before:
@@ -132,7 +133,7 @@ def _worker(row: _Row, before: int) -> Iterator[dict[str, Any]]:
 
 
 def _server(row: _Row, pulls: list[_Row]) -> Iterator[dict[str, Any]]:
-  """A push's end, and the pulls that reply to it."""
+  """The server's slice for a push, and the pulls that reply to it."""
   name = 'update' if row.update else 'push'
   args = {'worker': row.worker}
   yield _slice(name, _SERVER, row.seconds, row.until, args)
@@ -146,19 +147,13 @@ def _server(row: _Row, pulls: list[_Row]) -> Iterator[dict[str, Any]]:
   ]
   for name, unit, value in counters:
     if math.isfinite(value):
-      args = {unit: value}
-      yield {
-        'ph': 'C',
-        'name': name,
-        **_SERVER,
-        'ts': row.seconds,
-        'args': args,
-      }
+      event = {'ph': 'C', 'name': name, **_SERVER, 'ts': row.seconds}
+      yield event | {'args': {unit: value}}
 
 
 def _track(worker: int) -> dict[str, int]:
-  # Perfetto wants the numbers of threads to differ, across processes, too, and
-  # takes a thread with its process's number for the main one.
+  # Perfetto wants thread ids to differ across processes, and takes a thread
+  # with its process's id for the main one.
   return {'pid': 2, 'tid': worker + 3}
 
 
@@ -172,12 +167,13 @@ def _slice(
 def _arrows(
   phase: str, track: dict[str, int], at: int, rows: Iterable[_Row]
 ) -> Iterator[dict[str, Any]]:
-  """One end, or the middle, of these pushes' arrows; yielded after its slice.
+  """Start ('s'), middle ('t') or end ('f') of these pushes' arrows.
 
-  Perfetto ties it to the slice that it read last on the track, other readers to
-  the one that holds the time: at a slice's start, these are the same.
+  Yielded right after the slice: Perfetto attaches an arrow to the slice that it
+  read last on the track, other readers to the slice at that time. At a slice's
+  start both are the same.
   """
   bound = {'bp': 'e'} if phase == 'f' else {}
   for row in rows:
-    name = {'ph': phase, 'name': 'gradient', 'cat': 'push', 'id': row.number}
+    name = {'ph': phase, 'name': 'gradient', 'cat': 'push', 'id': row.arrival}
     yield {**name, **bound, **track, 'ts': at}

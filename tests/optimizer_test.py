@@ -50,7 +50,7 @@ def test_the_defaults_are_the_papers():
   explicit = reference.Adam(lambda u: 1e-3, b1=0.9, b2=0.98, eps=1e-9)
   params, state = {'x': jnp.zeros(3)}, defaults.init({'x': jnp.zeros(3)})
   wanted = {'x': np.zeros(3)}
-  # The last gradient is as small as epsilon, which then halves the pace.
+  # The last gradient is as small as epsilon, which then halves the update.
   for g in ([1.0, -2.0, 1e-9], [0.5, 3.0, 1e-9]):
     updates, state = defaults.update({'x': jnp.array(g)}, state)
     params = optax.apply_updates(params, updates)
@@ -81,7 +81,7 @@ def test_inverse_sqrt_is_its_formula(warmup, decay_after, effective):
 
 
 def test_inverse_sqrt_at_the_corners():
-  """optax counts from 0: the first update is not lost, the peak is a peak."""
+  """optax counts from 0: the first update counts, and the peak is reached."""
   schedule = sa.inverse_sqrt(3e-4, 16000)
   at = lambda update: float(schedule(jnp.int32(update - 1)))
   assert math.isclose(at(1), 3e-4 / 16000, rel_tol=1e-6)
@@ -96,7 +96,7 @@ def test_inverse_sqrt_at_the_corners():
 
 
 def test_the_schedule_is_counted_in_updates(toy, served):
-  """Not in pushes, nor in batches: after 12 batches, 3 updates."""
+  """Neither in pushes nor in batches: 12 batches make 3 updates."""
   optimizer = optax.sgd(sa.inverse_sqrt(1.0, 10))
   problem = toy._replace(
     init=lambda key: {'x': jnp.zeros(())},
@@ -104,12 +104,12 @@ def test_the_schedule_is_counted_in_updates(toy, served):
   )
   numbers = sa.Communication(2, 2, 2)
   _, states = served(problem, optimizer, numbers, sa.pools.Virtual(), 6)
-  # Gradient 4 a update, at the rates 0.1, 0.2 and 0.3.
+  # The gradient of an update is 4, the rates are 0.1, 0.2 and 0.3.
   np.testing.assert_allclose(states[-1].params['x'], -2.4, rtol=1e-6)
 
 
 def loop(problem, optimizer, updates, staleness=0):
-  """Gradient descent whose gradients are late, with an explicit queue.
+  """Gradient descent on late gradients, with an explicit queue.
 
   The u-th update uses batch u and the parameters of `staleness` updates ago,
   or the initial ones until there are that many.
@@ -142,7 +142,7 @@ def test_round_robin_is_delayed_gradient_descent(
 ):
   """One worker is an ordinary loop; N equal ones make a delay of N - 1.
 
-  Compiled apart, hence rounded apart: to 1e-5, over 60 updates.
+  They are compiled separately and round differently: 1e-5 over 60 updates.
   """
   optimizer = sa.adam(sa.inverse_sqrt(0.02, 10))
   pool = sa.pools.Virtual()
@@ -160,7 +160,7 @@ def test_the_rate_reaches_its_peak_or_is_refused():
 
 @pytest.mark.parametrize('name', NAMED)
 def test_a_named_optimizer_learns_under_a_schedule(name):
-  """Each finds the least squares solution from a warm-up and a decay."""
+  """Each reaches the least squares solution with warm-up and decay."""
   rates = {'momentum': 0.03, 'adafactor': 0.2, 'muon': 0.3}
   schedule = sa.inverse_sqrt(rates.get(name, 0.03), 10, 50)
   tx = NAMED[name](schedule)

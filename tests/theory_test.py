@@ -1,4 +1,4 @@
-"""Closed forms against simulation; where the authors' code departs."""
+"""Closed forms against simulation; where the authors' code differs."""
 
 import itertools
 
@@ -30,7 +30,7 @@ def test_mean_staleness_of_equal_workers(linear, served, workers, every):
 def test_mean_staleness_of_unequal_workers(linear, served):
   """Some are much staler than others; the mean over pushes is as predicted.
 
-  It is exact up to what is outstanding: at most 1% after 900 pushes.
+  The outstanding staleness makes a difference of at most 1% after 900 pushes.
   """
   clock = sa.Clock(distribution='gamma', spread=0.7, speeds=(1.0, 3.0, 0.5))
   pool = sa.pools.Virtual(clock)
@@ -77,7 +77,7 @@ def test_staleness_sum_in_any_order(
   'mean, variance', [(1, 0), (1, 1), (-2, 1), (0.5, 4), (0.1, 1), (0, 1)]
 )
 def test_adam_pace_is_its_long_run_average(mean, variance):
-  """Averaged over T updates of R parameters, after v has settled.
+  """It is averaged over T updates of R parameters, after v has settled.
 
   A mean of R T independent gradients, over their size: its standard error is
   at most 1 / sqrt(R T). That v still varies, by (1 - b2) / 2 Var g^2, and
@@ -105,7 +105,7 @@ def test_adam_pace_at_the_corners():
   variance = np.array([0.0, 1.0, 0.0, 0.0, 1.0])
   found = theory.adam_pace(mean, variance)
   np.testing.assert_allclose(found, [0, 0, 1, -1, 1])
-  # Sums of 4 gradients from where noise is as large as signal.
+  # Sums of 4 gradients whose noise is as large as their mean.
   assert theory.adam_pace(4, 4) == pytest.approx(np.sqrt(4 / 5))
   # The last pairs of Table 2: 0.5 and 1.5, then -1 and 2.
   assert theory.adam_pace(1, 0.25) == pytest.approx(1 / np.sqrt(1.25))
@@ -126,7 +126,7 @@ def test_stable_rate_is_where_the_roots_leave_the_circle(delay):
 
 @pytest.mark.parametrize('delay', [0, 1, 3, 8])
 def test_delayed_descent_converges_below_the_stable_rate(delay):
-  """At 0.97 of it, and at 1.03 it diverges: both from 1, on 2.5 x^2 / 2."""
+  """It converges at 0.97 of the rate and diverges at 1.03, on 2.5 x^2 / 2."""
 
   def end(rate):
     optimizer = transforms.delay(optax.sgd(rate), delay)
@@ -155,7 +155,7 @@ def test_delayed_descent_converges_below_the_stable_rate(delay):
     (lambda: theory.staleness_sum(-1, 3), 'workers=-1: .*1 or more'),
     (lambda: theory.adam_pace(1.0, -0.5), 'variance=-0.5: use 0 or more'),
     (lambda: theory.stable_rate(0.0, 3), 'curvature=0.0: .*positive'),
-    (lambda: theory.stable_rate(1.0, -1), 'delay=-1 .*use 0 or more'),
+    (lambda: theory.stable_rate(1.0, -1), 'delay=-1: .*use 0 or more'),
     (lambda: optimizers.ticking(abs, 0), 'ticks_per_update=0: use 1'),
   ],
 )
@@ -165,7 +165,7 @@ def test_what_is_refused(call, message):
 
 
 def test_ticking_is_the_schedule_of_a_faster_clock():
-  """The peak comes L times earlier; from the second update on it is ahead."""
+  """The peak comes L times earlier."""
   schedule = sa.inverse_sqrt(1.0, 16)
   fast = optimizers.ticking(schedule, 4)
   found = [float(fast(jnp.int32(u))) for u in range(100)]

@@ -1,4 +1,4 @@
-"""The picture of a run: by hand, and by the rules that Perfetto reads by."""
+"""The picture of a run, by hand and by the rules of Perfetto."""
 
 import collections
 import json
@@ -37,7 +37,7 @@ def once(pairs):
 
 
 def parsed(text):
-  """Strict JSON, of the format's one object."""
+  """Reads strict JSON: the one object of the format."""
   found = json.loads(text, parse_constant=refuse, object_pairs_hook=once)
   assert found.keys() == {'traceEvents', 'displayTimeUnit'}
   assert found['displayTimeUnit'] in ('ms', 'ns')
@@ -73,9 +73,9 @@ def shape(event):
 def read(events):
   """Checks all events, and ties arrows to slices as Perfetto does.
 
-  A track is a stack of slices: what has ended is taken off when the next
-  begins, which may lie in the top one, but not reach beyond it. An arrow's end
-  belongs to the top one at that place of the file.
+  A track is a stack of slices. Slices that have ended are removed when the next
+  begins; that one may lie in the top slice, but not reach beyond it. An arrow's
+  end belongs to the slice that is on top at that place of the file.
 
   Returns:
     (slices, arrows): (track's name, name, begin, duration) of every slice; and
@@ -286,7 +286,7 @@ def test_files_are_equal_byte_for_byte(tmp_path):
   )
   first = (tmp_path / 'new' / 'a.json').read_bytes()
   assert first == (tmp_path / 'b.json').read_bytes()
-  # Where the unit comes first, it was once taken for that of `ts`.
+  # A unit at the beginning was once taken for that of `ts`.
   assert first.index(b'"traceEvents"') < first.index(b'"displayTimeUnit"')
 
 

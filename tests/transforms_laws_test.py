@@ -1,4 +1,4 @@
-"""Transformations of gradient descent, exactly, and their staleness."""
+"""Transformations of gradient descent, which are exact, and staleness."""
 
 import functools
 
@@ -75,7 +75,7 @@ def test_gradient_descent_on_late_gradients(staleness, gradients):
   st.sampled_from([np.nan, np.inf, -np.inf]),
 )
 def test_what_is_not_finite_stays_in_its_window(every, gradients, where, bad):
-  """Nothing leaks before the window is full, and it can be dropped whole."""
+  """Nothing leaks before the window is full; the window can be dropped."""
   start = where - where % every
   broken = [*gradients[:where], bad, *gradients[where + 1 :]]
   found = compiled(EVERY[every])(broken)
@@ -113,14 +113,16 @@ def test_the_schedule_runs_once_a_window():
 
 
 def staleness(optimizer, updates):
-  """Staleness of every gradient: parameters that count their versions."""
+  """Staleness of every gradient, measured on parameters that count versions."""
   start = jnp.zeros(())
 
   def call(carry, _):
     params, state = carry
-    late = params - transforms.pulled_params(state)
-    delta, state = optimizer.update(jnp.float32(-1), state, params)
-    return (optax.apply_updates(params, delta), state), late
+    pulled = transforms.pulled_params(state)
+    delta, state = optimizer.update(
+      jnp.float32(-1), state, params, pulled=pulled
+    )
+    return (optax.apply_updates(params, delta), state), params - pulled
 
   start = start, optimizer.init(start)
   run = jax.jit(lambda: jax.lax.scan(call, start, length=updates)[1])
@@ -141,7 +143,7 @@ def test_staleness_of_hold(pull_every):
 
 
 def test_sampled_staleness_has_the_samplers_distribution():
-  """Draws of 0..7 are clipped to 0..5, and to the versions there are."""
+  """Draws of 0..7 are clipped to 0..5, and to the versions that exist."""
   sampler = lambda key: jax.random.bits(key, dtype=jnp.uint8) % 8
   late = lambda key: transforms.delay(SGD, sampler, key, 5)
   found = staleness(late(KEY), 4000)
@@ -159,15 +161,17 @@ def test_sampled_staleness_has_the_samplers_distribution():
 
 
 def test_the_state_tells_the_staleness_of_the_next_gradient():
-  """As measured, which version 0 limits."""
+  """It is the measured one, which is at most the version."""
   optimizer = transforms.delay(SGD, [3, 0, 5])
   params, found = jnp.zeros(()), []
   state = optimizer.init(params)
   for _ in range(9):
-    late = params - transforms.pulled_params(state)
-    assert state.staleness == late
-    found.append(int(late))
-    delta, state = optimizer.update(jnp.float32(-1), state, params)
+    pulled = transforms.pulled_params(state)
+    assert state.staleness == params - pulled
+    found.append(int(params - pulled))
+    delta, state = optimizer.update(
+      jnp.float32(-1), state, params, pulled=pulled
+    )
     params = optax.apply_updates(params, delta)
   assert found == [0, 0, 2, 3, 0, 5, 3, 0, 5]
 
@@ -186,3 +190,90 @@ def test_pulled_params_looks_inside_and_wants_exactly_one():
   for optimizer, count in [(SGD, 0), (LATE[2], 0), (several, 2)]:
     with pytest.raises(ValueError, match=f'found {count} .*exactly one hold'):
       transforms.pulled_params(optimizer.init(params))
+
+
+def method():
+  """Gradient descent that records `staleness` and params - `pulled`."""
+
+  def update(updates, state, params, *, staleness, pulled=None, **others):
+    del state, others
+    gap = jnp.full((), jnp.nan) if pulled is None else params - pulled
+    kept = jnp.asarray(staleness, jnp.float32), gap
+    return jax.tree.map(lambda g: -g, updates), kept
+
+  init = lambda params: (jnp.zeros(()), jnp.zeros(()))
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+def told(optimizer, calls, keeps):
+  """What `method` records in every call, in a loop that counts versions."""
+  start = jnp.zeros(())
+
+  def call(carry, _):
+    params, state = carry
+    extra = {'pulled': transforms.pulled_params(state)} if keeps else {}
+    updates, state = optimizer.update(jnp.float32(-1), state, params, **extra)
+    params = optax.apply_updates(params, updates)
+    return (params, state), jax.tree.leaves(state)[-2:]  # The method's.
+
+  start = start, optimizer.init(start)
+  run = jax.jit(lambda: jax.lax.scan(call, start, length=calls)[1])
+  return [np.asarray(x) for x in run()]
+
+
+METHODS = {
+  'alone': method(),
+  'in a chain': optax.chain(optax.clip(2.0), method(), optax.identity()),
+}
+methods = pytest.mark.parametrize('method', METHODS.values(), ids=METHODS)
+
+
+@methods
+@pytest.mark.parametrize('late', [0, 1, 4])
+def test_a_method_under_constant_delay_is_told_the_staleness(method, late):
+  """It is min(s, u) in update u; `pulled` is not known and not given."""
+  found, gap = told(transforms.delay(method, late), 30, keeps=False)
+  assert found[late:].tolist() == [min(late, u) for u in range(30 - late)]
+  assert np.isnan(gap[late:]).all()
+
+
+@methods
+@pytest.mark.parametrize(
+  'wrap',
+  [
+    lambda o: transforms.hold(o, 1),
+    lambda o: transforms.hold(o, 5),
+    lambda o: transforms.delay(o, [3, 0, 5]),
+    lambda o: transforms.delay(o, lambda k: jax.random.bits(k) % 7, KEY, 4),
+  ],
+)
+def test_a_method_is_told_where_the_gradient_was_taken(method, wrap):
+  """Parameters count versions here: params - pulled is the staleness."""
+  optimizer = wrap(method)
+  found, gap = told(optimizer, 30, keeps=True)
+  assert found.tolist() == gap.tolist() == staleness(optimizer, 30).tolist()
+
+
+@methods
+def test_a_method_under_staggered_hold_is_told_the_mean(method):
+  phases = (0, 2, 3, 3)
+  found, gap = told(transforms.hold(method, 5, phases), 30, keeps=True)
+  expected = np.mean(reference.staggered(30, 5, phases), axis=1)
+  assert found.tolist() == expected.tolist()
+  assert np.isnan(gap).all()
+
+
+@methods
+def test_a_method_that_needs_the_pulled_parameters_says_so(method):
+  """Where they are not known, it does not get others instead."""
+  update = lambda g, state, params, *, pulled, **others: (g, state)
+  needs = optax.GradientTransformationExtraArgs(method.init, update)
+  params = jnp.zeros(())
+  for optimizer in (
+    transforms.delay(needs, 0),
+    transforms.delay(needs, 2),
+    transforms.hold(needs, 2, phases=(0, 1)),
+  ):
+    state = optimizer.init(params)
+    with pytest.raises(TypeError, match="argument: 'pulled'"):
+      optimizer.update(params, state, params, pulled=jnp.zeros(2))

@@ -1,4 +1,4 @@
-"""Transformations in training loops: against NumPy, and against servers."""
+"""Transformations in training loops, against NumPy and against the server."""
 
 import itertools
 
@@ -11,8 +11,8 @@ import reference
 import stale_adam as sa
 from stale_adam import transforms
 
-# float32 against float64, or against itself compiled apart, over 60 updates;
-# gradients one update older make more than CONFUSED.
+# TOLERANCE is for float32 against float64, or against another compilation, over
+# 60 updates. Gradients one update older make a difference above CONFUSED.
 TOLERANCE = 1e-5
 CONFUSED = 1e-3
 RATE, WARMUP = 0.02, 8
@@ -20,13 +20,13 @@ ADAM = sa.adam(sa.inverse_sqrt(RATE, WARMUP))
 
 at_params = lambda params, state: params
 at_pulled = lambda params, state: transforms.pulled_params(state)
-# Ids of the batches: of a call, of each worker.
+# Ids of the batches, by call, or by call and worker.
 one_each = lambda calls: [[i] for i in range(calls)]
 each = lambda calls, workers: np.reshape(range(calls * workers), (calls, -1))
 
 
 def train(toy, optimizer, ids, where=at_params, axis=None):
-  """Parameters after every call; the t-th sums the gradients of ids[t].
+  """Parameters after every call; call t sums the gradients of batches ids[t].
 
   They are taken at `where(params, state)`: `axis` is that of its workers.
   """
@@ -41,8 +41,10 @@ def train(toy, optimizer, ids, where=at_params, axis=None):
 
   def call(carry, data):
     params, state = carry
-    summed = jax.tree.map(lambda g: g.sum(0), gradient(where(*carry), data))
-    updates, state = optimizer.update(summed, state, params)
+    late = where(*carry)
+    summed = jax.tree.map(lambda g: g.sum(0), gradient(late, data))
+    extra = {'pulled': late} if where is at_pulled else {}
+    updates, state = optimizer.update(summed, state, params, **extra)
     params = optax.apply_updates(params, updates)
     return (params, state), params
 
@@ -143,7 +145,7 @@ def test_staggered_in_phase_is_shared(toy):
 
 @pytest.mark.parametrize('workers', [1, 2, 3, 4, 5])
 def test_workers_in_turn_are_a_constant_delay(toy, served, workers):
-  """Asynchronous, equal workers: from the first update on, under warm-up.
+  """They agree from the first update on, under warm-up.
 
   The loop makes N - 1 calls more: those in which its queue fills.
   """
@@ -159,7 +161,7 @@ def test_workers_in_turn_are_a_constant_delay(toy, served, workers):
 
 @pytest.mark.parametrize('seed', [1, 2])
 def test_any_asynchronous_run_is_a_delay_by_its_staleness(toy, served, seed):
-  """With G = 1 the order matters by the staleness that it makes, only."""
+  """With G = 1 the order matters only by the staleness that it makes."""
   clock = sa.Clock(distribution='gamma', spread=0.8, seed=seed)
   pool, numbers = sa.pools.Virtual(clock), sa.Communication(5)
   pushes, states = served(toy, ADAM, numbers, pool, 60)
@@ -184,14 +186,14 @@ def test_artificial_staleness_is_hold(toy, served, workers, pull_every):
   ids = each(30, workers)
   held = transforms.hold(ADAM, pull_every)
   assert worst(train(toy, held, ids, at_pulled), expected) < TOLERANCE
-  # It is a delay, too, by 0..U-1 over and over, if more memory is no matter.
+  # It is also a delay by 0..U-1 over and over, which takes more memory.
   late = transforms.delay(ADAM, range(pull_every))
   assert worst(train(toy, late, ids, at_pulled), expected) < TOLERANCE
   assert worst(train(toy, ADAM, ids), expected) > CONFUSED
 
 
 def test_synchronous_workers_are_accumulate(toy, served):
-  """Parameters stand still between updates, the server's as the loop's."""
+  """Between updates the parameters do not change, in either."""
   pool, numbers = sa.pools.Virtual(), sa.Communication(4, synchronous=True)
   _, states = served(toy, ADAM, numbers, pool, 80)
   expected = [s.params for s in states]

@@ -1,4 +1,4 @@
-"""What every transformation must do, and what each refuses."""
+"""The contract of every transformation, and what each refuses."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -12,22 +12,28 @@ import pytest
 from stale_adam import optimizer as optimizers
 from stale_adam import transforms
 
-at_params = lambda params, state: params
-at_pulled = lambda params, state: transforms.pulled_params(state)
-mean_pulled = lambda params, state: jax.tree.map(
-  lambda x: x.mean(0), transforms.pulled_params(state)
-)
+at_pulled = lambda pulled: pulled
+mean_pulled = lambda pulled: jax.tree.map(lambda x: x.mean(0), pulled)
 sampler = lambda key: jax.random.bits(key) % 5
 
 
 class Row(NamedTuple):
-  """How to wrap an optimizer, and where the gradient is taken."""
+  """How to wrap an optimizer, and where the gradient is taken.
+
+  That is `where(pulled_params(state))`, or at the parameters if it is None.
+  """
 
   wrap: Callable
-  where: Callable = at_params
+  where: Callable | None = None
+
+  def pulled(self, state):
+    """The extra argument of `update`, if it needs it."""
+    if self.where is None:
+      return {}
+    return {'pulled': transforms.pulled_params(state)}
 
 
-# A new transformation inherits every test of the contract with one row here.
+# One row here runs every test of the contract on a new transformation.
 CONTRACT = {
   'accumulate': Row(lambda o: transforms.accumulate(o, 3)),
   'accumulate mean': Row(lambda o: transforms.accumulate(o, 2, use_mean=True)),
@@ -55,9 +61,10 @@ contract = pytest.mark.parametrize('row', CONTRACT.values(), ids=CONTRACT)
 def call(optimizer, row, carry, noise):
   """One call of a training loop whose gradient depends on where it is taken."""
   params, state = carry
-  late = row.where(params, state)
+  extra = row.pulled(state)
+  late = row.where(extra['pulled']) if extra else params
   gradient = jax.tree.map(lambda x, n: jnp.tanh(x) + n, late, noise)
-  updates, state = optimizer.update(gradient, state, params)
+  updates, state = optimizer.update(gradient, state, params, **extra)
   params = optax.apply_updates(params, updates)
   return (params, state), params
 
@@ -81,7 +88,7 @@ def close(found, expected):
 
 @contract
 def test_eager_compiled_loop_and_scan_agree(row):
-  """Nor is anything compiled twice, and the state keeps its kind."""
+  """Nothing is compiled twice, and the state keeps its shapes and dtypes."""
   optimizer = row.wrap(optax.adam(0.1))
   expected = jax.jit(lambda: scan(optimizer, row))()
   compiled = jax.jit(lambda carry, n: call(optimizer, row, carry, n))
@@ -113,7 +120,7 @@ def test_vmap_over_learning_rates_is_one_run_each(row):
 
 @contract
 def test_compositions_agree(row):
-  """Around or within what does nothing to finite gradients, it is the same."""
+  """Wrappers that do nothing to finite gradients change nothing."""
   wrap, inner = row.wrap, optax.sgd(0.1, 0.9)
   inject = optax.inject_hyperparams
   optimizers = {
@@ -136,7 +143,7 @@ def test_compositions_agree(row):
 @pytest.mark.parametrize('inner', [optax.adam(0.1), optax.sgd(0.1, 0.9)])
 @pytest.mark.parametrize('wide', [False, True])
 def test_kinds_are_preserved(row, inner, wide):
-  """Of updates and state, whatever the mixture; x64, too. Only traced."""
+  """Shapes and dtypes of updates and state, mixed, and in x64; traced only."""
   with jax.enable_x64(wide):
     dtypes = ['bfloat16', 'float16', 'float32', 'complex64']
     dtypes += ['float64', 'complex128'] if wide else []
@@ -144,7 +151,8 @@ def test_kinds_are_preserved(row, inner, wide):
     params |= {'none': None, 'deep': [jnp.ones((), d) for d in dtypes]}
     optimizer = row.wrap(inner)
     state = jax.eval_shape(optimizer.init, params)
-    updates, after = jax.eval_shape(optimizer.update, params, state, params)
+    update = lambda *args: optimizer.update(*args, **row.pulled(args[1]))
+    updates, after = jax.eval_shape(update, params, state, params)
     assert kinds(updates) == kinds(params)
     assert kinds(after) == kinds(state)
     assert not any(x.weak_type for x in jax.tree.leaves(state))
@@ -152,7 +160,8 @@ def test_kinds_are_preserved(row, inner, wide):
 
 @contract
 def test_extra_arguments_reach_the_inner_optimizer(row):
-  def update(updates, state, params=None, *, factor=1.0, name=''):
+  def update(updates, state, params=None, *, factor=1.0, name='', **others):
+    del others
     factor = factor * 2 if name == 'twice' else factor
     return jax.tree.map(lambda g: factor * g, updates), state
 
@@ -166,7 +175,10 @@ def test_extra_arguments_reach_the_inner_optimizer(row):
     state = optimizer.init(PARAMS)
     for _ in range(3):
       updates, state = optimizer.update(
-        *(PARAMS, state, PARAMS), factor=factor, name='twice'
+        *(PARAMS, state, PARAMS),
+        **row.pulled(state),
+        factor=factor,
+        name='twice',
       )
     return updates['x']
 
@@ -176,7 +188,9 @@ def test_extra_arguments_reach_the_inner_optimizer(row):
   plain = row.wrap(optax.sgd(1.0))
   state = plain.init(PARAMS)
   jax.eval_shape(
-    lambda: plain.update(PARAMS, state, PARAMS, factor=2.0, name='twice')
+    lambda: plain.update(
+      *(PARAMS, state, PARAMS), **row.pulled(state), factor=2.0, name='twice'
+    )
   )
 
 
@@ -218,8 +232,41 @@ def test_what_is_refused(make, message):
     make()
 
 
-def test_versions_need_parameters():
-  for optimizer in (transforms.hold(SGD, 2), transforms.delay(SGD, [1])):
-    state = optimizer.init(jnp.zeros(2))
-    with pytest.raises(ValueError, match='params=None: .* versions .*call'):
-      optimizer.update(jnp.ones(2), state)
+KEEPING = {k: row for k, row in CONTRACT.items() if row.where}
+keeping = pytest.mark.parametrize('row', KEEPING.values(), ids=KEEPING)
+AROUND = {
+  'alone': lambda o: o,
+  'in a chain': lambda o: optax.chain(optax.clip(1.0), o),
+  'accumulated': lambda o: transforms.accumulate(o, 3),
+  'in apply_if_finite': lambda o: optax.apply_if_finite(o, 2),
+}
+
+
+@keeping
+@pytest.mark.parametrize('around', AROUND.values(), ids=AROUND)
+def test_gradients_of_unknown_parameters_are_refused(row, around):
+  """Otherwise to forget `pulled_params` would silently be plain training."""
+  optimizer = around(row.wrap(SGD))
+  state = optimizer.init(PARAMS)
+  late = transforms.pulled_params(state)
+  call = r'late = pulled_params\(state\), and call update\(.*, pulled=late\)'
+  for update in (optimizer.update, jax.jit(optimizer.update)):
+    with pytest.raises(ValueError, match=f'pulled=None: .* needs .*{call}'):
+      update(PARAMS, state, PARAMS)
+    with pytest.raises(ValueError, match=f'params=None: .*{call}'):
+      update(PARAMS, state, pulled=late)
+    for wrong in (late['x'], jax.tree.map(lambda x: x[None], late)):
+      with pytest.raises(ValueError, match=f'pulled has the shapes .*{call}'):
+        update(PARAMS, state, PARAMS, pulled=wrong)
+    update(PARAMS, state, PARAMS, pulled=late)
+
+
+@keeping
+def test_parameters_that_pose_as_pulled_are_refused(row):
+  optimizer = row.wrap(SGD)
+  state = optimizer.init(PARAMS)
+  message = 'pulled is params: '
+  if row.where is mean_pulled:
+    message = 'pulled has the shapes '
+  with pytest.raises(ValueError, match=message):
+    optimizer.update(PARAMS, state, PARAMS, pulled=PARAMS)

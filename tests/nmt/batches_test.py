@@ -95,13 +95,13 @@ def test_every_sentence_that_fits_is_once_in_every_epoch(lengths, shape, seed):
   assert made.target_words_per_epoch == words
   following = 0
   for epoch in range(3):
-    numbers = of_epoch(made, epoch)
-    assert numbers[0] == following
-    following = numbers[-1] + 1
-    found = [unpack(made.batch(i)) for i in numbers]
+    ids = of_epoch(made, epoch)
+    assert ids[0] == following
+    following = ids[-1] + 1
+    found = [unpack(made.batch(i)) for i in ids]
     assert collections.Counter(itertools.chain(*found)) == expected
-    # Words are counted as they are in the batch, and no batch is for nothing.
-    counted = [made.target_words(i) for i in numbers]
+    # Words are counted as in the batch, and no batch is empty.
+    counted = [made.target_words(i) for i in ids]
     assert counted == [sum(len(b) for _, b in pairs) for pairs in found]
     assert min(counted) > 0
   assert made.first_epoch == len(of_epoch(made, 0))
@@ -112,8 +112,8 @@ def test_every_sentence_that_fits_is_once_in_every_epoch(lengths, shape, seed):
 def test_every_batch_has_the_one_shape(lengths, shape, seed):
   hypothesis.assume(fitting(lengths, shape))
   made = build(lengths, shape, seed)
-  for number in range(2 * made.first_epoch):
-    batch = made.batch(number)
+  for batch_id in range(2 * made.first_epoch):
+    batch = made.batch(batch_id)
     assert {name: (x.shape, x.dtype) for name, x in batch.items()} == {
       'source': ((shape.rows, shape.source), np.int32),
       'source_segments': ((shape.rows, shape.source), np.int32),
@@ -138,20 +138,20 @@ def test_a_batch_is_a_function_of_its_id_alone():
   expected = [made.batch(i) for i in range(count)]
   order = np.random.default_rng(0).permutation(count)
   backwards = build(LONG, WIDE)
-  for number in [count - 1, *order, 0, 0]:
-    assert equal(backwards.batch(int(number)), expected[number])
+  for batch_id in [count - 1, *order, 0, 0]:
+    assert equal(backwards.batch(int(batch_id)), expected[batch_id])
 
 
 def test_several_threads_get_the_same_batches():
   made = build(LONG, WIDE)
-  numbers = list(range(6 * made.first_epoch))
-  expected = [made.batch(i) for i in numbers]
+  ids = list(range(6 * made.first_epoch))
+  expected = [made.batch(i) for i in ids]
   for attempt in range(5):
     shared = build(LONG, WIDE)
-    order = np.random.default_rng(attempt).permutation(numbers).tolist()
+    order = np.random.default_rng(attempt).permutation(ids).tolist()
     with concurrent.futures.ThreadPoolExecutor(8) as threads:
       found = dict(zip(order, threads.map(shared.batch, order), strict=True))
-    assert all(equal(found[i], expected[i]) for i in numbers)
+    assert all(equal(found[i], expected[i]) for i in ids)
 
 
 def test_a_batch_belongs_to_whoever_asked():
@@ -174,7 +174,7 @@ def test_epochs_and_seeds_have_orders_of_their_own():
   assert len(set(orders)) == len(orders)
 
 
-def test_sides_of_different_numbers_of_sentences():
+def test_sides_of_different_lengths():
   with pytest.raises(ValueError, match='2 source sentences, 1 target'):
     batches.Batches(
       batches.Tokens.of([[5], [6]]), batches.Tokens.of([[7]]), WIDE
@@ -203,9 +203,9 @@ def test_tokens_give_back_what_they_were_made_of(sentences):
 def test_no_two_rows_could_have_been_one(lengths):
   shape = batches.Shape(1, 20, 17)
   source, target = np.array(lengths).T + 1
-  numbers = np.arange(len(lengths)) + 7
-  rows = list(batches.pack(numbers, source, target, shape))
-  assert sorted(np.concatenate(rows)) == numbers.tolist()
+  sentences = np.arange(len(lengths)) + 7
+  rows = list(batches.pack(sentences, source, target, shape))
+  assert sorted(np.concatenate(rows)) == sentences.tolist()
   used = [(source[r - 7].sum(), target[r - 7].sum()) for r in rows]
   assert all(a <= shape.source and b <= shape.target for a, b in used)
   for (a, b), (c, d) in itertools.combinations(used, 2):
@@ -214,16 +214,16 @@ def test_no_two_rows_could_have_been_one(lengths):
 
 def empty_share(made):
   """Share of the first epoch's positions that hold no token."""
-  numbers = of_epoch(made, 0)
+  ids = of_epoch(made, 0)
   full = sum(
     np.count_nonzero(made.batch(i)[side] != PAD)
-    for i in numbers
+    for i in ids
     for side in ('source', 'target')
   )
   shape = made.shape
-  room = len(numbers) * shape.rows * (shape.source + shape.target)
+  room = len(ids) * shape.rows * (shape.source + shape.target)
   share = 1 - full / room
-  assert batches.padding(made, len(numbers)) == pytest.approx(share)
+  assert batches.padding(made, len(ids)) == pytest.approx(share)
   return share
 
 

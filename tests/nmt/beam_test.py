@@ -23,7 +23,7 @@ SENTENCES = 6
 
 
 def history(before, token):
-  """The number of the history `before` with one more token; 0 is the empty."""
+  """The index of history `before` with one more token; 0 is the empty one."""
   return (VOCABULARY + 1) * before + 1 + token
 
 
@@ -89,13 +89,13 @@ def log_probabilities(logits):
   return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
-def number(tokens):
+def index(tokens):
   return functools.reduce(history, tokens, 0)
 
 
 def total(logs, tokens):
   """log p of a translation."""
-  return sum(logs[number(tokens[:i]), t] for i, t in enumerate(tokens))
+  return sum(logs[index(tokens[:i]), t] for i, t in enumerate(tokens))
 
 
 def exhaustive(logits, normalization):
@@ -114,7 +114,7 @@ def by_the_book(logits, beam, normalization):
   for length in range(1, LENGTH + 1):
     places = beam - len(finished)
     grown = [
-      ((*tokens, token), score + logs[number(tokens), token])
+      ((*tokens, token), score + logs[index(tokens), token])
       for tokens, score in hypotheses
       for token in range(VOCABULARY)
     ]
@@ -128,7 +128,7 @@ def by_the_book(logits, beam, normalization):
 def greedy(logits):
   tokens = ()
   while len(tokens) < LENGTH and EOS not in tokens:
-    tokens += (int(logits[number(tokens)].argmax()),)
+    tokens += (int(logits[index(tokens)].argmax()),)
   return tokens
 
 
@@ -184,7 +184,7 @@ def test_normalization_favours_long_translations():
   # p(EOS) = 0.5 at once; else 3 with 0.4, and then EOS with 0.9.
   logits = np.full((1, HISTORIES, VOCABULARY), -20.0)
   logits[0, 0, [EOS, 3, 4]] = np.log([0.5, 0.4, 0.1])
-  logits[0, number([3]), [EOS, 4]] = np.log([0.9, 0.1])
+  logits[0, index([3]), [EOS, 4]] = np.log([0.9, 0.1])
   # Equal at log(0.5) = log(0.36) / 2^n, n = log2(log(0.36) / log(0.5)) = 0.56.
   for normalization, expected in [
     (0.0, (EOS,)),

@@ -4,7 +4,7 @@ import gzip
 
 import pytest
 
-from stale_adam.nmt.data import text as parallel
+from stale_adam.nmt.data import text
 from stale_adam.nmt.data.text import Pairs
 
 
@@ -23,22 +23,22 @@ def files(folder, stem, source, target):
 
 def test_stripped_and_counted_where_a_side_is_empty(tmp_path):
   source, target = [' a  b ', '', 'c', ' \t', 'd'], ['A', 'B', '', ' ', 'D']
-  read = parallel.read(files(tmp_path, 'x', source, target))
+  read = text.read(files(tmp_path, 'x', source, target))
   assert read == (Pairs(['a  b', 'd'], ['A', 'D']), 3)
-  assert parallel.drop_empty(iter(source), iter(target)) == read
+  assert text.drop_empty(iter(source), iter(target)) == read
 
 
 @pytest.mark.parametrize('inside', ['\r', '\x0b', '\x0c', '\x85', '\u2028'])
 def test_only_a_line_feed_ends_a_line(tmp_path, inside):
   both = files(tmp_path, 'x', [f'a{inside}b', 'c'], ['A', 'C\r'])
-  assert parallel.read(both) == (Pairs([f'a{inside}b', 'c'], ['A', 'C']), 0)
+  assert text.read(both) == (Pairs([f'a{inside}b', 'c'], ['A', 'C']), 0)
 
 
 def test_plain_gzip_byte_order_mark_and_missing_last_line_feed(tmp_path):
   en, de = tmp_path / 'x.en', tmp_path / 'x.de'
   en.write_bytes('\ufeffä\nb'.encode())
   write(tmp_path / 'x.de.gz', ['ß', 'B'])
-  assert parallel.read((en, de)) == (Pairs(['ä', 'b'], ['ß', 'B']), 0)
+  assert text.read((en, de)) == (Pairs(['ä', 'b'], ['ß', 'B']), 0)
 
 
 def bad_input(kind, folder):
@@ -91,29 +91,29 @@ def bad_input(kind, folder):
 def test_errors_name_the_file_and_the_fault(tmp_path, kind):
   bad, error, says = bad_input(kind, tmp_path)
   with pytest.raises(error) as raised:
-    parallel.read(bad)
+    text.read(bad)
   for words in says:
     assert words in str(raised.value)
 
 
 def test_a_pair_is_two_languages():
-  assert parallel.languages('en-de') == ('en', 'de')
+  assert text.languages('en-de') == ('en', 'de')
   for pair in ('ende', 'de-de', 'en-de-fi', 'en-', ''):
     with pytest.raises(ValueError, match=f"'{pair}'.*source-target"):
-      parallel.languages(pair)
+      text.languages(pair)
 
 
 def test_stems_are_those_of_tests_and_back_translation(tmp_path):
   for name in ('test_a.de', 'test_b.de.gz', 'back.de', 'train.de', 'test_c.en'):
     write(tmp_path / name, ['x'])
-  assert parallel.stems(tmp_path, 'de') == {'test_a', 'test_b', 'back'}
-  assert parallel.stems(tmp_path / 'lost', 'de') == set()
+  assert text.stems(tmp_path, 'de') == {'test_a', 'test_b', 'back'}
+  assert text.stems(tmp_path / 'lost', 'de') == set()
 
 
 def test_listing_is_short(tmp_path):
-  assert parallel.listing(tmp_path) == f'{tmp_path} has no files'
+  assert text.listing(tmp_path) == f'{tmp_path} has no files'
   for i in range(23):
     write(tmp_path / f'{i:02}', ['x'])
-  told = parallel.listing(tmp_path)
+  told = text.listing(tmp_path)
   assert told.endswith(', 18, 19 and 3 more')
-  assert 'no folder' in parallel.listing(tmp_path / 'lost')
+  assert 'no folder' in text.listing(tmp_path / 'lost')

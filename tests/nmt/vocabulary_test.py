@@ -93,7 +93,7 @@ def test_decode_stops_at_eos_and_drops_padding(small):
 
 @pytest.mark.parametrize('bad', [-1, 120])
 def test_decode_names_an_id_outside(small, bad):
-  with pytest.raises(ValueError, match=rf'id {bad}; must be in 0\.\.119'):
+  with pytest.raises(ValueError, match=rf'id {bad}: use one in 0\.\.119'):
     small.decode([[5, bad]])
 
 
@@ -117,7 +117,7 @@ def test_save_load_and_pickle_keep_the_vocabulary(small, tmp_path):
 def test_load_names_a_damaged_file(small, tmp_path, damage):
   path = tmp_path / 'vocabulary.model'
   path.write_bytes(small.model[:-3] if damage is None else damage)
-  with pytest.raises(ValueError, match=r'vocabulary\.model.*no Sentence'):
+  with pytest.raises(ValueError, match=r'vocabulary\.model.*not a Sentence'):
     vocabulary.Vocabulary.load(path)
 
 
@@ -129,7 +129,7 @@ def test_a_model_with_other_reserved_ids_is_refused(tmp_path):
     vocab_size=120,
     minloglevel=2,
   )
-  with pytest.raises(ValueError, match="'pad_id': -1.*must be.*'pad_id': 0"):
+  with pytest.raises(ValueError, match="'pad_id': -1.*, not .*'pad_id': 0"):
     vocabulary.Vocabulary.load(f'{prefix}.model')
 
 
@@ -137,20 +137,20 @@ def test_sizes_out_of_reach_name_the_limit_that_then_works(tmp_path):
   pairs = Pairs(['the dog runs', 'a dog'], ['der Hund läuft', 'ein Hund'])
   characters = len(set(''.join(pairs.source + pairs.target)))
   least = 4 + characters  # Spaces count once, as U+2581.
-  with pytest.raises(ValueError, match=f'is 10; .* need {least}: ask for'):
+  with pytest.raises(ValueError, match=f'size=10: .* need {least}; use at'):
     vocabulary.train(pairs, 10, tmp_path)
   assert vocabulary.train(pairs, least, tmp_path).size == least
-  with pytest.raises(ValueError, match='is 900; .* only ') as raised:
+  with pytest.raises(ValueError, match='size=900: .* only ') as raised:
     vocabulary.train(pairs, 900, tmp_path)
   most = int(str(raised.value).split('only ')[1].split()[0])
   assert vocabulary.train(pairs, most, tmp_path).size == most
-  with pytest.raises(ValueError, match=f'is {most + 1}; .* only {most}'):
+  with pytest.raises(ValueError, match=f'size={most + 1}: .* only {most}'):
     vocabulary.train(pairs, most + 1, tmp_path)
 
 
 @pytest.mark.parametrize('size', [-1, 0, 3])
 def test_a_size_without_room_for_the_reserved_ids_is_refused(tmp_path, size):
-  with pytest.raises(ValueError, match=f'size {size} .*at least 4 ids'):
+  with pytest.raises(ValueError, match=f'size={size}: .*at least 4 ids'):
     vocabulary.train(text(), size, tmp_path)
   with pytest.raises(ValueError, match='from 0 sentences'):
     vocabulary.train(Pairs([], []), 100, tmp_path)

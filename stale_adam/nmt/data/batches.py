@@ -1,8 +1,9 @@
 """Batches of one static shape: sentences packed into rows.
 
-A batch has a fixed number of rows, a row a fixed number of source and of
-target positions, and each holds as many whole sentences as fit. So a budget of
-target words is one shape, one compilation serves a run, and little is padding.
+A batch has a fixed number of rows. A row has a fixed number of source positions
+and of target positions, and holds as many whole sentences as fit. So a budget
+of target words is one shape, one compilation serves a run, and there is little
+padding.
 """
 
 import bisect
@@ -16,11 +17,11 @@ import numpy as np
 
 from stale_adam.nmt.data.vocabulary import EOS, PAD
 
-_WINDOW = 2048  # Sentences that are packed together.
+_WINDOW = 2048  # Rows are filled from this many sentences at a time.
 
 
 class Shape(NamedTuple):
-  """rows x (source, target) positions."""
+  """Rows of a batch; source and target positions of a row."""
 
   rows: int
   source: int
@@ -29,11 +30,11 @@ class Shape(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Tokens:
-  """Sentences as ids, one after another, each closed by EOS.
+  """Sentences as token ids, one after another, each ended by EOS.
 
   Attributes:
     ids: [tokens] of int32.
-    ends: [sentences + 1]; sentence i is ids[ends[i] : ends[i + 1]].
+    ends: [sentences + 1] of int64; sentence i is ids[ends[i] : ends[i + 1]].
   """
 
   ids: np.ndarray
@@ -41,7 +42,7 @@ class Tokens:
 
   @classmethod
   def of(cls, sentences: Sequence[Sequence[int]]) -> 'Tokens':
-    """From lists of ids without EOS."""
+    """Joins lists of token ids without EOS."""
     lengths = [len(s) + 1 for s in sentences]
     ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     parts = [[*s, EOS] for s in sentences]
@@ -53,32 +54,33 @@ class Tokens:
 
   @functools.cached_property
   def lengths(self) -> np.ndarray:
-    """Tokens of each sentence."""
+    """Tokens of each sentence, EOS counted."""
     return np.diff(self.ends)
 
 
 class Batches:
-  """All batches of a training set: `batch(id)` is a pure function.
+  """All batches of a training set; a batch is a pure function of its id.
 
-  Every sentence that fits appears exactly once an epoch. An epoch's last batch
-  may have empty rows; the next epoch begins in the next batch.
+  Every sentence that fits into a row appears exactly once an epoch. The last
+  batch of an epoch may have empty rows; the next epoch begins with the next
+  batch.
 
   Args:
     source: source sentences.
     target: their translations.
     shape: of every batch.
-    seed: of the order of sentences, which differs in every epoch.
+    seed: of the order of sentences, which differs from epoch to epoch.
 
   Attributes:
-    skipped: how many sentences are longer than a row and were left out.
+    skipped: number of sentences that are longer than a row and were left out.
 
   Raises:
-    ValueError: if the two sides differ in length, or nothing fits.
+    ValueError: if the two sides differ in length, or no sentence fits.
   """
 
   def __init__(
     self, source: Tokens, target: Tokens, shape: Shape, seed: int = 0
-  ):
+  ) -> None:
     if len(source.lengths) != len(target.lengths):
       raise ValueError(
         f'{len(source.lengths)} source sentences, {len(target.lengths)} target '
@@ -93,52 +95,52 @@ class Batches:
         f'none of {fits.size} sentences fits into rows of {shape.source} '
         f'source and {shape.target} target positions: use longer rows'
       )
-    self._packing = threading.Lock()  # Workers ask for batches at once.
+    self._packing = threading.Lock()  # Workers may ask at the same time.
     self._epochs: list[list[list[np.ndarray]]] = []  # Batches of rows.
     self._first: list[int] = [0]  # Batch id that each epoch begins with.
 
-  def batch(self, number: int) -> dict[str, np.ndarray]:
-    """Batch `number` >= 0.
+  def batch(self, batch_id: int) -> dict[str, np.ndarray]:
+    """Lays out a batch; ids count from 0 and never end.
 
     Returns:
       'source', 'source_segments': [rows, source] of int32; 'target',
-      'target_segments': [rows, target] of int32. Segments number the sentences
+      'target_segments': [rows, target] of int32. Segments count the sentences
       of a row from 1; 0 is padding.
     """
-    rows, (count, *lengths) = self._rows_of(number), self.shape
+    rows, (count, *lengths) = self._rows_of(batch_id), self.shape
     sides = zip((self._source, self._target), lengths, strict=True)
     made = [lay_out(tokens, rows, count, length) for tokens, length in sides]
     names = 'source', 'source_segments', 'target', 'target_segments'
     return dict(zip(names, [*made[0], *made[1]], strict=True))
 
-  def target_words(self, number: int) -> int:
-    """Target tokens of batch `number`, each sentence's end counted."""
-    rows = self._rows_of(number)
+  def target_words(self, batch_id: int) -> int:
+    """Target tokens of a batch, EOS counted."""
+    rows = self._rows_of(batch_id)
     return int(sum(self._target.lengths[row].sum() for row in rows))
 
   @property
   def target_words_per_epoch(self) -> int:
-    """Target tokens of all sentences that fit."""
+    """Target tokens of all sentences that fit, EOS counted."""
     return int(self._target.lengths[self._sentences].sum())
 
   @property
   def first_epoch(self) -> int:
-    """Batches of the first epoch; later ones may differ by a few."""
+    """Number of batches of epoch 0; later epochs may differ by a few."""
     self.epoch(0)
     return self._first[1]
 
-  def epoch(self, number: int) -> int:
-    """The epoch, from 0, that batch `number` belongs to."""
+  def epoch(self, batch_id: int) -> int:
+    """The epoch, from 0, that a batch belongs to."""
     with self._packing:
-      while number >= self._first[-1]:
+      while batch_id >= self._first[-1]:
         batches = self._pack(len(self._epochs))
         self._epochs.append(batches)
         self._first.append(self._first[-1] + len(batches))
-    return bisect.bisect_right(self._first, number) - 1
+    return bisect.bisect_right(self._first, batch_id) - 1
 
-  def _rows_of(self, number: int) -> list[np.ndarray]:
-    epoch = self.epoch(number)
-    return self._epochs[epoch][number - self._first[epoch]]
+  def _rows_of(self, batch_id: int) -> list[np.ndarray]:
+    epoch = self.epoch(batch_id)
+    return self._epochs[epoch][batch_id - self._first[epoch]]
 
   def _pack(self, epoch: int) -> list[list[np.ndarray]]:
     draw = np.random.default_rng((self._seed, epoch))
@@ -161,16 +163,16 @@ class Batches:
 def pack(
   sentences: np.ndarray, source: np.ndarray, target: np.ndarray, shape: Shape
 ) -> Iterator[np.ndarray]:
-  """Fills rows by decreasing length, each sentence where it fits tightest.
+  """Fills rows, longest sentences first, each into the row with the least room.
 
   Args:
-    sentences: [n] numbers of sentences.
+    sentences: [n] indices of sentences.
     source: [n] their source lengths.
-    target: [n] their target lengths; neither exceeds the row's.
-    shape: the row's lengths.
+    target: [n] their target lengths; neither exceeds a row's.
+    shape: a row's lengths.
 
   Yields:
-    The sentences of each row.
+    The indices of the sentences of each row.
   """
   size = np.array([shape.source, shape.target])
   need = np.stack([source, target], axis=1)
@@ -191,18 +193,21 @@ def pack(
 
 
 def lay_out(
-  tokens: Tokens, rows: Sequence[np.ndarray], count: int, length: int
+  tokens: Tokens,
+  rows: Sequence[np.ndarray] | np.ndarray,
+  count: int,
+  length: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Lays the sentences of each row out side by side.
+  """Lays out the sentences of each row one after another.
 
   Args:
     tokens: the sentences.
-    rows: numbers of the sentences of each row; at most `count` rows.
-    count: rows of the result; what is not given is empty.
+    rows: indices of the sentences of each row; at most `count` rows.
+    count: rows of the result; those after the last of `rows` are empty.
     length: positions of a row.
 
   Returns:
-    (ids, segments), both [count, length] of int32. Segments number a row's
+    (ids, segments), both [count, length] of int32. Segments count a row's
     sentences from 1; 0 is padding.
   """
   ids = np.full((count, length), PAD, np.int32)
@@ -218,11 +223,11 @@ def lay_out(
 
 
 def padding(batches: Batches, count: int) -> float:
-  """Share of the positions of the first `count` batches that are empty."""
+  """The share of empty positions in the first `count` batches."""
   full = total = 0
-  for number in range(count):
-    batch = batches.batch(number)
+  for batch_id in range(count):
+    batch = batches.batch(batch_id)
     for name in ('source_segments', 'target_segments'):
-      full += np.count_nonzero(batch[name])
+      full += int(np.count_nonzero(batch[name]))
       total += batch[name].size
   return 1 - full / total

@@ -1,7 +1,7 @@
-"""Parallel text behind one interface: files or WMT.
+"""Corpora of parallel text, from files or from WMT.
 
-Whatever its origin, a corpus is plain Python strings: one sentence each,
-stripped, neither side empty. Tokens and lengths are other files' business.
+A corpus is plain Python strings: one sentence each, stripped, no side of a pair
+empty. Tokens and lengths are the business of vocabulary.py and batches.py.
 """
 
 import dataclasses
@@ -9,21 +9,21 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from stale_adam.nmt.data import text as parallel
+from stale_adam.nmt.data import text as text_lib
 from stale_adam.nmt.data import wmt as wmt_lib
 from stale_adam.nmt.data.text import Files, Pairs
 
 
 @dataclasses.dataclass(frozen=True)
 class Corpus:
-  """Everything a translation experiment reads.
+  """The text of a translation experiment.
 
   Attributes:
     name: for people, e.g. 'multi30k en-de'.
-    train: sentences to learn from.
-    validation: sentences to choose by.
-    tests: sentences to report on, by the test set's name.
-    skipped: how many were left out, by '<part>: <reason>'; empty if none were.
+    train: the training text.
+    validation: the validation text.
+    tests: test sets by name.
+    skipped: number of pairs left out, by '<part>: <reason>'.
   """
 
   name: str
@@ -34,13 +34,13 @@ class Corpus:
 
 
 def describe(corpus: Corpus) -> str:
-  """Sizes in sentences and words (between spaces), and what was left out.
+  """Describe a corpus: sentences and words of its parts, what was left out.
 
   Args:
-    corpus: any corpus.
+    corpus: any corpus. Words are what spaces separate.
 
   Returns:
-    The name, then one line for each part and each reason for leaving out.
+    The name, then a line for each part and for each reason to leave pairs out.
   """
   parts = [('train', corpus.train), ('validation', corpus.validation)]
   lines = [corpus.name]
@@ -60,29 +60,29 @@ def text(
   tests: Mapping[str, Files],
   back_translated: Sequence[Files] = (),
 ) -> Corpus:
-  """Reads line-aligned UTF-8 text, plain or gzip, in any two languages.
+  """Read a corpus from line-aligned UTF-8 files, plain or gzip.
 
-  Pairs with an empty side are left out and counted. A file that is missing is
-  looked for once more with `.gz` appended.
+  Pairs with an empty side are left out and counted. A missing file is tried
+  again with `.gz` appended.
 
   Args:
-    train: source and target file to learn from.
-    validation: source and target file to choose by.
-    tests: source and target file by the test set's name.
-    back_translated: more file pairs to learn from, appended to `train`.
+    train: source and target file of the training text.
+    validation: source and target file of the validation text.
+    tests: source and target file of each test set, by name.
+    back_translated: more pairs of files, appended to the training text.
 
   Returns:
     The corpus, named after its training files.
 
   Raises:
-    FileNotFoundError, ValueError: as `parallel.read`, for any of the files.
+    FileNotFoundError, ValueError: as `text_lib.read`, for any of the files.
 
   Source: section 4.1 for back-translated text.
   """
   skipped: dict[str, int] = {}
 
   def read(part: str, files: Files) -> Pairs:
-    return _count(part, *parallel.read(files), skipped)
+    return _count(part, *text_lib.read(files), skipped)
 
   learned = read('train', train)
   for files in back_translated:
@@ -99,39 +99,41 @@ def text(
 
 
 def directory(data_dir: str | os.PathLike, pair: str) -> Corpus:
-  """Reads a folder of `{train,val,test_*}.{en,de,...}[.gz]`, as in Multi30k.
+  """Read a folder of `{train,val,test_*}.{en,de,...}[.gz]`, as in Multi30k.
 
-  Files called `back*` are back-translated text and join the training text. A
-  test set or back-translated text without one of the two languages belongs to
-  another pair: it is left out, and `skipped` says so.
+  Files named `back*` are back-translated text and are added to the training
+  text. A test set or back-translated text that lacks one of the two languages
+  belongs to another pair: it is left out, and `skipped` says so.
 
   Args:
     data_dir: the folder.
-    pair: source and target as the files are called, e.g. 'en-de'.
+    pair: source and target by the files' suffixes, e.g. 'en-de'.
 
   Returns:
-    The corpus; test sets are called as their files, e.g. 'test_2016_flickr'.
+    The corpus; test sets have the files' names, e.g. 'test_2016_flickr'.
 
   Raises:
     FileNotFoundError: if train, val or every test set is missing.
     ValueError: if `pair` is not of that form, or as for `text`.
   """
-  languages = parallel.languages(pair)
+  languages = text_lib.languages(pair)
   folder = Path(data_dir).expanduser()
-  found = [parallel.stems(folder, language) for language in languages]
-  both = {
-    stem: tuple(folder / f'{stem}.{language}' for language in languages)
-    for stem in sorted(found[0] & found[1])
-  }
+  found = [text_lib.stems(folder, language) for language in languages]
+  source, target = languages
+
+  def files(stem: str) -> Files:
+    return folder / f'{stem}.{source}', folder / f'{stem}.{target}'
+
+  both = {stem: files(stem) for stem in sorted(found[0] & found[1])}
   tests = {stem: both[stem] for stem in both if stem.startswith('test_')}
   if not tests:
     wanted = ' with '.join(f'test_*.{language}[.gz]' for language in languages)
     raise FileNotFoundError(
-      f'no {wanted} in {folder}; {parallel.listing(folder)}'
+      f'no {wanted} in {folder}; {text_lib.listing(folder)}'
     )
   corpus = text(
-    tuple(folder / f'train.{language}' for language in languages),
-    tuple(folder / f'val.{language}' for language in languages),
+    files('train'),
+    files('val'),
     tests,
     [both[stem] for stem in both if stem.startswith('back')],
   )
@@ -146,28 +148,30 @@ def directory(data_dir: str | os.PathLike, pair: str) -> Corpus:
 
 
 def wmt(pair: str, data_dir: str | os.PathLike) -> Corpus:
-  """Reads WMT17 English-German, or WMT18 English-Finnish or English-Russian.
+  """Read WMT17 English-German, or WMT18 English-Finnish or English-Russian.
 
-  Reads what `experiments.prepare_wmt` left, without TensorFlow, into memory:
-  about 3 GB for German, several times that for Russian (mostly the UN corpus).
-  The paper's back-translated text is not in tensorflow-datasets.
+  The data must have been prepared by `experiments.prepare_wmt`; reading them
+  does not need TensorFlow. They are read into memory: about 3 GB for German,
+  several times that for Russian (mostly the UN corpus). The paper's
+  back-translated text is not in tensorflow-datasets.
 
-  German is validated on newstest2016 and tested on newstest2017. For the other
-  two, tested on newstest2018, the paper contradicts itself about validation:
+  German is validated on newstest2016 and tested on newstest2017. The other two
+  are tested on newstest2018; about their validation the paper contradicts
+  itself:
 
                            Finnish        Russian
     section 5.3, text      newstest2015   newstest2017
     Table 4, heading       newstest2017   newstest2015
 
   Here both are validated on newstest2015, and newstest2017 is a second test
-  set: so all columns that the paper may mean are reported.
+  set, so that every reading of the paper's columns is reported.
 
   Args:
     pair: source-target: en-de, en-fi, en-ru or one of these reversed.
     data_dir: the folder given to `experiments.prepare_wmt`.
 
   Returns:
-    The corpus; test sets are called by year, e.g. 'newstest2017'.
+    The corpus; test sets have the names of WMT, e.g. 'newstest2017'.
 
   Raises:
     FileNotFoundError: if the data are not prepared.
@@ -191,7 +195,9 @@ def wmt(pair: str, data_dir: str | os.PathLike) -> Corpus:
   )
 
 
-def _count(part: str, pairs: Pairs, empty: int, skipped: dict) -> Pairs:
+def _count(
+  part: str, pairs: Pairs, empty: int, skipped: dict[str, int]
+) -> Pairs:
   if empty:
     reason = f'{part}: empty on one side'
     skipped[reason] = skipped.get(reason, 0) + empty

@@ -1,7 +1,7 @@
-"""Parallel text in files: line i of one translates line i of the other.
+"""Line-aligned files: line i of one translates line i of the other.
 
-Read as line-aligned UTF-8, plain or gzip, in any two languages. What may go
-wrong with such files is found here, and the error names file and line.
+UTF-8, plain or gzip, in any two languages. An error names the file and the
+line.
 """
 
 import gzip
@@ -16,14 +16,14 @@ Files = tuple[str | os.PathLike, str | os.PathLike]
 
 
 class Pairs(NamedTuple):
-  """Parallel sentences: `target[i]` translates `source[i]`."""
+  """Sentences and their translations: `target[i]` translates `source[i]`."""
 
   source: list[str]
   target: list[str]
 
 
 def languages(pair: str) -> tuple[str, str]:
-  """Splits 'en-de' into source and target.
+  """Split 'en-de' into source and target.
 
   Args:
     pair: two different languages, joined by a hyphen.
@@ -37,7 +37,7 @@ def languages(pair: str) -> tuple[str, str]:
   match = re.fullmatch(r'(\w+)-(\w+)', pair)
   if not match or match[1] == match[2]:
     raise ValueError(
-      f"pair is {pair!r}; must be source-target in two languages, as 'en-de'"
+      f"pair={pair!r}: use source-target in two languages, such as 'en-de'"
     )
   return match[1], match[2]
 
@@ -45,14 +45,14 @@ def languages(pair: str) -> tuple[str, str]:
 def drop_empty(
   source: Iterable[str], target: Iterable[str]
 ) -> tuple[Pairs, int]:
-  """Strips all sentences and leaves out pairs with an empty side.
+  """Strip all sentences, and leave out pairs with an empty side.
 
   Args:
     source: sentences.
-    target: their translations, as many.
+    target: their translations, one for each.
 
   Returns:
-    The pairs that remain, and how many were left out.
+    The pairs that remain, and the number of those left out.
   """
   kept, empty = Pairs([], []), 0
   for a, b in zip(source, target, strict=True):
@@ -66,18 +66,18 @@ def drop_empty(
 
 
 def read(files: Files) -> tuple[Pairs, int]:
-  """Reads a pair of files; a missing one is tried again with `.gz` appended.
+  """Read a pair of files; a missing one is tried again with `.gz` appended.
 
   Args:
     files: source and target.
 
   Returns:
-    The pairs, and how many were left out as empty on one side.
+    The pairs, and the number left out because a side was empty.
 
   Raises:
     FileNotFoundError: if a file is missing under both names.
-    ValueError: if a file is empty, not UTF-8 or damaged gzip, if the two
-      differ in length, or if no pair has two sides.
+    ValueError: if a file is empty, not UTF-8 or damaged gzip; if the two differ
+      in length; or if every pair has an empty side.
   """
   source, target = (_find(Path(file).expanduser()) for file in files)
   sides = _lines(source), _lines(target)
@@ -96,14 +96,14 @@ def read(files: Files) -> tuple[Pairs, int]:
 
 
 def stems(folder: Path, language: str) -> set[str]:
-  """The files `{test_*,back*}.<language>[.gz]` in a folder, without suffixes.
+  """Find the files `{test_*,back*}.<language>[.gz]` of a folder.
 
   Args:
-    folder: where to look; there are none where it does not exist.
-    language: as the files' suffix has it.
+    folder: where to look; it need not exist.
+    language: the files' suffix.
 
   Returns:
-    Names such as 'test_2016_flickr'.
+    Their names without suffixes, such as 'test_2016_flickr'.
   """
   pattern = re.compile(rf'((?:test_|back).*)\.{language}(\.gz)?')
   names = (p.name for p in folder.iterdir()) if folder.is_dir() else ()
@@ -111,7 +111,7 @@ def stems(folder: Path, language: str) -> set[str]:
 
 
 def listing(folder: Path) -> str:
-  """What a folder has, for errors about what it lacks."""
+  """Describe what a folder contains, for errors about a missing file."""
   if not folder.is_dir():
     return f'there is no folder {folder}'
   names = sorted(path.name for path in folder.iterdir())
@@ -129,8 +129,8 @@ def _find(path: Path) -> Path:
 
 
 def _lines(path: Path) -> list[str]:
-  # Bytes, because text mode would also split at a lone carriage return, and
-  # lose the alignment: crawled text has those inside sentences.
+  # Read as bytes: text mode would also split at a lone carriage return, which
+  # crawled text has inside sentences, and lose the alignment.
   lines: list[str] = []
   opener = gzip.open if path.suffix == '.gz' else open
   try:

@@ -18,7 +18,7 @@ from typing import Any
 import sentencepiece
 
 from stale_adam import files
-from stale_adam.nmt.data.corpus import Pairs
+from stale_adam.nmt.data.text import Pairs
 
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 _RESERVED = {'pad_id': PAD, 'bos_id': BOS, 'eos_id': EOS, 'unk_id': UNK}
@@ -26,41 +26,41 @@ _RESERVED = {'pad_id': PAD, 'bos_id': BOS, 'eos_id': EOS, 'unk_id': UNK}
 
 @dataclasses.dataclass(frozen=True)
 class Vocabulary:
-  """Sentences to ids and back; `decode(encode(x)) == x`, but for spaces.
+  """Token ids of sentences, and back: `decode(encode(x)) == x` but for spaces.
 
   Text is not normalised: no NFKC, no case folding. Leading, trailing and
   repeated spaces collapse, and U+2581 (SentencePiece's own space) becomes a
-  space; every other character of the training text comes back. Characters
-  never seen come back too if the vocabulary has byte pieces, and as U+2047
-  otherwise (see `train`).
+  space; every other character of the training text is kept. Other characters
+  are kept if the vocabulary has byte pieces, and become U+2047 otherwise (see
+  `train`).
 
   Attributes:
     model: a serialized SentencePiece model.
 
   Raises:
-    ValueError: if `model` is no such thing or reserves other ids.
+    ValueError: if `model` is not one, or reserves other ids.
   """
 
   model: bytes = dataclasses.field(repr=False)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     found = {name: getattr(self._processor, name)() for name in _RESERVED}
     if found != _RESERVED:
       raise ValueError(
-        f'the vocabulary reserves {found}; must be {_RESERVED}: train it with '
+        f'the vocabulary reserves {found}, not {_RESERVED}: train it with '
         'stale_adam.nmt.data.vocabulary.train'
       )
 
   @functools.cached_property
   def _processor(self) -> sentencepiece.SentencePieceProcessor:
     try:
-      if not self.model:  # SentencePiece takes this for "load later".
+      if not self.model:  # To SentencePiece this means "load later".
         raise RuntimeError('no bytes')
       return sentencepiece.SentencePieceProcessor(model_proto=self.model)
     except RuntimeError as error:
       raise ValueError(
-        f'these {len(self.model)} bytes are no SentencePiece model: {error}; '
-        'train the vocabulary again'
+        f'these {len(self.model)} bytes are not a SentencePiece model '
+        f'({error}): train the vocabulary again'
       ) from error
 
   @property
@@ -69,40 +69,44 @@ class Vocabulary:
     return self._processor.get_piece_size()
 
   def encode(self, sentences: Sequence[str]) -> list[list[int]]:
-    """Ids of each sentence, without BOS and EOS."""
+    """Token ids of each sentence, without BOS and EOS."""
     return self._processor.encode(list(sentences))
 
   def decode(self, ids: Sequence[Sequence[int]]) -> list[str]:
-    """Sentences up to their first EOS; PAD and BOS vanish.
+    """Sentences up to their first EOS, without PAD and BOS.
 
     Args:
-      ids: rows of ids, of any integer type, not necessarily of equal length.
+      ids: token ids of each sentence, of any integer type and length.
 
     Returns:
-      One sentence for each row.
+      One sentence for each.
 
     Raises:
       ValueError: if an id is outside 0..size-1.
     """
-    rows = []
-    for row in ids:
-      row = [int(i) for i in row]
-      row = row[: row.index(EOS)] if EOS in row else row
-      outside = [i for i in row if not 0 <= i < self.size]
+    sentences = []
+    for several in ids:
+      sentence = [int(i) for i in several]
+      if EOS in sentence:
+        sentence = sentence[: sentence.index(EOS)]
+      outside = [i for i in sentence if not 0 <= i < self.size]
       if outside:
-        raise ValueError(f'id {outside[0]}; must be in 0..{self.size - 1}')
-      rows.append(row)  # SentencePiece turns PAD and BOS into nothing.
-    # It takes an empty list for one sentence rather than for none.
-    return self._processor.decode(rows) if rows else []
+        raise ValueError(
+          f'token id {outside[0]}: use one in 0..{self.size - 1}, as encode '
+          'returns'
+        )
+      sentences.append(sentence)  # SentencePiece drops PAD and BOS.
+    # To SentencePiece an empty list is one empty sentence, not none.
+    return self._processor.decode(sentences) if sentences else []
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes a SentencePiece model file, whole or not at all."""
+    """Write a SentencePiece model file, atomically."""
     with files.replacing(path) as partial:
       partial.write_bytes(self.model)
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> 'Vocabulary':
-    """Reads what `save` wrote; ValueError names the file if it is damaged."""
+    """Read what `save` wrote; if it is damaged, ValueError names the file."""
     try:
       return cls(Path(path).read_bytes())
     except ValueError as error:
@@ -114,20 +118,20 @@ def train(
   size: int,
   cache_dir: str | os.PathLike | None = None,
 ) -> Vocabulary:
-  """Trains one vocabulary for both languages, or finds it in the cache.
+  """Train one vocabulary for both languages, or read it from the cache.
 
-  Equal text and size give equal ids, on any machine. From 4,096 ids on, 256
-  pieces are the bytes, which spell whatever has no piece, and the rarest 0.01%
-  of characters have none; a smaller vocabulary cannot spare these places, so
-  it has each character of the text and no bytes. Of more than a million pairs,
+  Equal text and size give equal ids, on any machine. A vocabulary of 4,096 ids
+  or more has 256 byte pieces, which spell whatever has no piece, and no pieces
+  for the rarest 0.01% of characters. A smaller one has a piece for each
+  character of the text, and no byte pieces. Of more than a million pairs,
   evenly spaced ones are used.
 
   Args:
     corpus_pairs: the training text.
     size: number of ids, the four reserved ones included.
-    cache_dir: where to keep it; `$XDG_CACHE_HOME/stale_adam`, or
-      `~/.cache/stale_adam`, by default. The name of the file is a hash of text,
-      settings and SentencePiece's version; a damaged file is trained again.
+    cache_dir: where to keep it; by default `$XDG_CACHE_HOME/stale_adam`, or
+      `~/.cache/stale_adam`. The file's name is a hash of the text, the settings
+      and SentencePiece's version; a damaged file is replaced.
 
   Returns:
     A vocabulary of exactly `size` ids.
@@ -148,7 +152,7 @@ def train(
     checksum = hashlib.sha256(vocabulary.model).digest()
     with files.replacing(path) as partial:
       partial.write_bytes(checksum + vocabulary.model)
-  except OSError as error:  # A read-only home must not cost the run.
+  except OSError as error:  # A read-only home does not end the run.
     warnings.warn(
       f'vocabulary not cached: {error}; choose another cache_dir', stacklevel=2
     )
@@ -163,9 +167,9 @@ def _settings(size: int) -> dict[str, Any]:
     'normalization_rule_name': 'identity',
     'byte_fallback': large,
     'character_coverage': 0.9999 if large else 1.0,
-    'hard_vocab_limit': False,  # Tells how many pieces the text has instead.
+    'hard_vocab_limit': False,  # So that we can say how many pieces there are.
     'unk_surface': '\u2047',  # Without the spaces of the default.
-    'num_threads': 1,  # So that it cannot depend on the machine.
+    'num_threads': 1,  # The result must not depend on the machine.
     **_RESERVED,
   }
 
@@ -184,18 +188,18 @@ def _train(sentences: Sequence[str], settings: dict[str, Any]) -> Vocabulary:
     needed = re.search(r'required_chars\. \d+ vs (\d+)', str(error))
     if needed:
       raise ValueError(
-        f'vocabulary size is {size}; the characters of the text alone need '
-        f'{needed[1]}: ask for at least that'
+        f'size={size}: the characters of the text alone need {needed[1]}; use '
+        'at least that many'
       ) from error
     raise ValueError(
-      f'no vocabulary of size {size} from {len(sentences)} sentences; must be '
-      f'at least 4 ids, and sentences of at most 4,192 bytes ({error})'
+      f'size={size}: no vocabulary from {len(sentences)} sentences; use at '
+      f'least 4 ids, and sentences of at most 4,192 bytes ({error})'
     ) from error
   vocabulary = Vocabulary(model.getvalue())
   if vocabulary.size < size:
     raise ValueError(
-      f'vocabulary size is {size}; the text has only {vocabulary.size} '
-      'different pieces: ask for at most that, or give more text'
+      f'size={size}: the text has only {vocabulary.size} different pieces; use '
+      'at most that many, or more text'
     )
   return vocabulary
 
@@ -205,7 +209,7 @@ def _key(sentences: Sequence[str], settings: dict[str, Any]) -> str:
   digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
   for sentence in sentences:
     data = sentence.encode()
-    digest.update(b'%d:' % len(data))  # Else 'a','bc' would equal 'ab','c'.
+    digest.update(b'%d:' % len(data))  # 'a','bc' must differ from 'ab','c'.
     digest.update(data)
   return digest.hexdigest()
 

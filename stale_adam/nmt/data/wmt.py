@@ -1,6 +1,6 @@
 """WMT's text through tensorflow-datasets: prepared once, then read.
 
-Preparing takes TensorFlow, which unpacks the downloads; reading never does.
+Preparing needs TensorFlow, which unpacks the downloads; reading does not.
 """
 
 import html
@@ -10,19 +10,19 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from stale_adam.nmt.data import text as parallel
+from stale_adam.nmt.data import text
 from stale_adam.nmt.data.text import Pairs
 
 
 class Recipe(NamedTuple):
-  """Where tensorflow-datasets has what the paper uses for a language pair.
+  """Names in tensorflow-datasets of what the paper uses for a language pair.
 
   Attributes:
     year: of the shared task, e.g. 'wmt17'.
-    dataset: builder/config/version, which is its folder under data_dir.
-    subsets: tensorflow-datasets' names by split; none for a ready-made config.
-    validation: a split.
-    tests: the split by the test set's name.
+    dataset: builder/config/version, which is also its folder under data_dir.
+    subsets: names of corpora by split; empty for a predefined config.
+    validation: the split to validate on.
+    tests: splits by the test set's name.
   """
 
   year: str
@@ -33,7 +33,7 @@ class Recipe(NamedTuple):
 
 
 def recipe(pair: str) -> Recipe:
-  """The training text, validation and test sets of a language pair.
+  """Name the training text, validation and test sets of a language pair.
 
   Args:
     pair: source-target: en-de, en-fi, en-ru or one of these reversed.
@@ -46,7 +46,7 @@ def recipe(pair: str) -> Recipe:
 
   Source: sections 4.1 and 5.3; for the years see `corpus.wmt`.
   """
-  foreign = set(parallel.languages(pair)) - {'en'}
+  foreign = set(text.languages(pair)) - {'en'}
   if foreign == {'de'}:
     dataset, tests = 'wmt17_translate/de-en/1.0.0', {'newstest2017': 'test'}
     return Recipe('wmt17', dataset, {}, 'validation', tests)
@@ -57,11 +57,13 @@ def recipe(pair: str) -> Recipe:
     train += ['uncorpus_v1', 'wikiheadlines_ru']
   else:
     raise ValueError(
-      f'pair is {pair!r}; the paper has en-de, en-fi and en-ru (or reversed)'
+      f'pair={pair!r}: use one of the paper, en-de, en-fi or en-ru, or its '
+      'reverse'
     )
-  # WMT18's ready-made fi-en validates on every source twice (newstest2017 and
-  # its second reference), and ru-en insists on Yandex's corpus, which has to be
-  # fetched by hand: hence configs of our own, and without the latter.
+  # The predefined fi-en of WMT18 has every source of its validation set twice
+  # (newstest2017 and its second reference), and ru-en requires Yandex's corpus,
+  # which has to be downloaded by hand. So we define configs of our own, without
+  # that corpus.
   years = ['newstest2015', 'newstest2017', 'newstest2018']
   return Recipe(
     year='wmt18',
@@ -73,11 +75,11 @@ def recipe(pair: str) -> Recipe:
 
 
 def prepare(pair: str, data_dir: str | os.PathLike) -> None:
-  """Downloads and converts what `corpus.wmt` reads: hours, many gigabytes.
+  """Download and convert what `corpus.wmt` reads: hours, many gigabytes.
 
   Args:
     pair: as for `recipe`; a pair and its reverse share their data.
-    data_dir: the folder to fill; what is there already is kept.
+    data_dir: the folder to write to; data that are there are kept.
 
   Raises:
     ImportError: if TensorFlow is missing.
@@ -90,7 +92,7 @@ def prepare(pair: str, data_dir: str | os.PathLike) -> None:
       "with it; install the extra: pip install -e '.[wmt]'"
     )
   import tensorflow_datasets as tfds
-  from tensorflow_datasets import translate  # Makes the builders known.
+  from tensorflow_datasets import translate  # Registers the builders.
 
   name, config, version = chosen.dataset.split('/')
   if chosen.subsets:
@@ -104,12 +106,12 @@ def prepare(pair: str, data_dir: str | os.PathLike) -> None:
     )
   folder = Path(data_dir).expanduser()
   tfds.builder(name, config=config, data_dir=folder).download_and_prepare(
-    file_format='array_record'  # The default takes TensorFlow to read.
+    file_format='array_record'  # Reading the default needs TensorFlow.
   )
 
 
 def prepared(pair: str, data_dir: str | os.PathLike) -> Any:
-  """Opens what `prepare` left.
+  """Open what `prepare` wrote.
 
   Args:
     pair: as for `recipe`.
@@ -134,25 +136,25 @@ def prepared(pair: str, data_dir: str | os.PathLike) -> Any:
 
 
 def read_split(builder: Any, split: str, pair: str) -> tuple[Pairs, int]:
-  """Reads one split of any prepared translation dataset, either direction.
+  """Read one split of a prepared translation dataset, in either direction.
 
   Args:
     builder: from `tfds.builder` or `tfds.builder_from_directory`, with
       `tfds.features.Translation`, prepared as array_record.
-    split: its name or a slice of it, e.g. 'train[:10%]'.
-    pair: source-target; a config called de-en serves 'en-de' as well.
+    split: its name, or a slice of it, e.g. 'train[:10%]'.
+    pair: source-target; a config named de-en serves 'en-de' as well.
 
   Returns:
-    The pairs, and how many were left out as empty on one side.
+    The pairs, and the number left out because a side was empty.
 
   Raises:
     ValueError: if the dataset lacks a language or has another file format.
   """
-  languages = parallel.languages(pair)
+  languages = text.languages(pair)
   if not set(languages) <= set(builder.info.features):
     raise ValueError(
-      f'pair is {pair!r}; {builder.info.full_name} has the languages '
-      f'{sorted(builder.info.features)}'
+      f'pair={pair!r}: {builder.info.full_name} has the languages '
+      f'{sorted(builder.info.features)}; use these'
     )
   stored = builder.info.file_format.value
   if stored != 'array_record':
@@ -167,11 +169,11 @@ def read_split(builder: Any, split: str, pair: str) -> tuple[Pairs, int]:
     for example in examples.__getitems__(chosen):
       for side, language in zip(sides, languages, strict=True):
         side.append(_unescape(example[language].decode('utf-8')))
-  return parallel.drop_empty(*sides)
+  return text.drop_empty(*sides)
 
 
 def _unescape(sentence: str) -> str:
-  # WMT's SGML keeps `&amp;`. Entities without a semicolon stay: they are parts
-  # of web addresses. A sentence remains one line whatever it contained.
+  # WMT's SGML keeps `&amp;`. Entities without a semicolon are left alone: they
+  # are parts of web addresses. A sentence remains one line.
   sentence = re.sub(r'&#?\w+;', lambda m: html.unescape(m[0]), sentence)
   return sentence.replace('\n', ' ')

@@ -1,4 +1,4 @@
-"""Beam search: compiled, batched, normalised by length."""
+"""Beam search, compiled and batched, with scores normalised by length."""
 
 from typing import Any, NamedTuple
 
@@ -11,15 +11,15 @@ _NEVER = -1e9  # Log-probability of what cannot be chosen.
 
 
 class _Beam(NamedTuple):
-  """The search of [sentences, beam] hypotheses after `position` tokens."""
+  """A search over [sentences, beam] hypotheses, after `position` tokens."""
 
   position: jax.Array
-  tokens: jax.Array  # [sentences, beam, length]: hypotheses still open.
+  tokens: jax.Array  # [sentences, beam, length]: the open hypotheses.
   scores: jax.Array  # [sentences, beam]: their log-probabilities.
-  done: jax.Array  # [sentences]: how many hypotheses were closed.
-  best_tokens: jax.Array  # [sentences, length]: the best one that was closed,
-  best_score: jax.Array  # [sentences]: or cut off, and its normalised score.
-  cache: Any  # The model's; every leaf leads with sentences x beam.
+  done: jax.Array  # [sentences]: number of closed hypotheses.
+  best_tokens: jax.Array  # [sentences, length]: the best closed hypothesis,
+  best_score: jax.Array  # [sentences]: and its normalised score.
+  cache: Any  # The model's; leaves begin with an axis of sentences x beam.
 
 
 def search(
@@ -30,27 +30,27 @@ def search(
   length: int,
   normalization: float = 0.6,
 ) -> jax.Array:
-  """The best translation of each sentence by
+  """Search the best translation y of each sentence x.
 
-    log p(y | x) / |y|^normalization,
+    log p(y | x) / |y|^normalization
 
-  |y| counting the end of the sentence. At every position the best `beam`
-  continuations are kept, less those already closed by EOS; a sentence is
-  finished when `beam` hypotheses are closed, or at `length` tokens, where what
-  is open is cut off. A beam of 1 is greedy search.
+  |y| counts EOS. At every position the best `beam` continuations are kept, less
+  the number already closed by EOS. A sentence is finished when `beam`
+  hypotheses are closed; at `length` tokens the open ones are closed, too. A
+  beam of 1 is greedy search.
 
   Args:
-    model: has `encode`, `start`, `advance` and an `embedding`.
-    source: [sentences, source length] of int32, one sentence a row.
+    model: with `encode`, `start`, `advance` and an `embedding`.
+    source: [sentences, source length] of int32, one sentence per row.
     segments: of the same shape: 1 where there is a token, else 0.
-    beam: hypotheses a sentence.
-    length: the most tokens of a translation.
+    beam: hypotheses per sentence.
+    length: the largest number of tokens of a translation.
     normalization: exponent of the length; 0 for none.
 
   Returns:
-    [sentences, length] of int32; EOS ends a sentence unless it was cut off.
+    [sentences, length] of int32; EOS ends a sentence, unless it was cut off.
 
-  Source: as in Marian, a closed hypothesis gives its place in the beam up.
+  Source: Marian, where a closed hypothesis gives up its place in the beam.
   """
   sentences = source.shape[0]
   constant, cache = model.start(
@@ -64,14 +64,14 @@ def search(
     position=jnp.int32(0),
     tokens=jnp.full((sentences, beam, length), EOS, jnp.int32),
     scores=jnp.broadcast_to(only_first, (sentences, beam)),
-    # An empty row is finished before it begins, lest the others wait for it.
+    # An empty row is finished from the start, so that no other waits for it.
     done=jnp.where(jnp.any(segments > 0, axis=1), 0, beam),
     best_tokens=jnp.full((sentences, length), EOS, jnp.int32),
     best_score=jnp.full(sentences, -jnp.inf),
     cache=cache,
   )
 
-  def advance(state):
+  def advance(state: _Beam) -> _Beam:
     before = jnp.where(
       state.position == 0, BOS, state.tokens[:, :, state.position - 1]
     )
@@ -87,9 +87,9 @@ def search(
 
 
 def _extend(state: _Beam, logs: jax.Array, normalization: float) -> _Beam:
-  """One more token for every hypothesis, given their log-probabilities."""
+  """Add one token to every hypothesis, given the log-probabilities."""
   sentences, beam, vocabulary = logs.shape
-  # The best of each hypothesis contain the best of all: two small sorts.
+  # The best of all are among the best of each, so two small sorts suffice.
   each, pieces = jax.lax.top_k(logs, min(beam, vocabulary))
   each = (state.scores[:, :, None] + each).reshape(sentences, -1)
   scores, at = jax.lax.top_k(each, beam)
@@ -98,7 +98,7 @@ def _extend(state: _Beam, logs: jax.Array, normalization: float) -> _Beam:
   tokens = jnp.take_along_axis(state.tokens, parents[:, :, None], axis=1)
   tokens = tokens.at[:, :, state.position].set(pieces)
 
-  # Of the beam's places, those of closed hypotheses are given up.
+  # Closed hypotheses give up their places in the beam.
   allowed = jnp.arange(beam)[None] < beam - state.done[:, None]
   scores = jnp.where(allowed, scores, _NEVER)
   real = scores > _NEVER / 2

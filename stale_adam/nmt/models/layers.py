@@ -1,8 +1,8 @@
-"""Pieces that both translation models share: packed rows, dropout, tables.
+"""What both translation models share: packed rows, dropout, embeddings.
 
-A *row* holds several sentences one after another. `segments` numbers them
-1, 2, ... along the row and is 0 where the row is empty; everything else about
-a sentence's place follows from it.
+A row holds several sentences one after another. `segments` counts them along
+the row, 1, 2, ..., and is 0 where the row is empty. Positions and masks are
+computed from it.
 """
 
 import flax.nnx as nnx
@@ -11,28 +11,28 @@ import jax.numpy as jnp
 
 
 def starts(segments: jax.Array) -> jax.Array:
-  """True at the first position of every segment, [..., length] of bool."""
+  """Mark the first position of every segment, [..., length] of bool."""
   before = jnp.pad(segments, [(0, 0)] * (segments.ndim - 1) + [(1, 0)])
   return segments != before[..., :-1]
 
 
 def positions(segments: jax.Array) -> jax.Array:
-  """The place of each token within its own segment, from 0, int32."""
+  """The position of each token in its own segment, from 0, int32."""
   index = jax.lax.broadcasted_iota(jnp.int32, segments.shape, segments.ndim - 1)
   first = jnp.where(starts(segments), index, 0)
   return index - jax.lax.cummax(first, axis=first.ndim - 1)
 
 
 def shift(tokens: jax.Array, segments: jax.Array, first: int) -> jax.Array:
-  """Decoder inputs: each segment's tokens one place on, behind `first`."""
+  """Decoder inputs: each segment's tokens shifted by one, after `first`."""
   return jnp.where(starts(segments), first, jnp.roll(tokens, 1, axis=-1))
 
 
 def same_segment(queries: jax.Array, keys: jax.Array) -> jax.Array:
-  """Who may attend to whom: [rows, queries, keys] of bool.
+  """Attention mask of packed rows: [rows, queries, keys] of bool.
 
-  Padding attends to padding, so that no row of an attention table is empty;
-  nothing real ever sees it.
+  Padding attends to padding, so that no query is without keys; no token attends
+  to padding.
   """
   return queries[:, :, None] == keys[:, None, :]
 
@@ -40,8 +40,8 @@ def same_segment(queries: jax.Array, keys: jax.Array) -> jax.Array:
 def sinusoids(length: int, size: int) -> jax.Array:
   """Sinusoidal positions of Vaswani et al. (2017), section 3.5: [length, size].
 
-  sin(p / 10000^(2i/size)) in the first half, the cosine in the second (the
-  order of the columns is immaterial to the model).
+  sin(p / 10000^(2i/size)) in the first half of the columns, the cosine in the
+  second. Their order makes no difference to the model.
   """
   rate = 10000.0 ** (-jnp.arange(0, size, 2, dtype=jnp.float32) / size)
   angle = jnp.outer(jnp.arange(length, dtype=jnp.float32), rate)
@@ -49,10 +49,10 @@ def sinusoids(length: int, size: int) -> jax.Array:
 
 
 def _mix(bits: jax.Array) -> jax.Array:
-  """A bijective avalanche of 32-bit words: two multiplications, three shifts.
+  """A bijective hash of 32-bit words: two multiplications, three shifts.
 
-  Far cheaper than a cryptographic counter, and XLA fuses it into whatever
-  reads it, so that no table of random bits is ever stored.
+  It costs far less than a cryptographic generator, and XLA fuses it into the
+  operation that reads it, so that random bits are never stored.
   """
   bits = (bits ^ (bits >> 16)) * jnp.uint32(0x21F0AAAD)
   bits = (bits ^ (bits >> 15)) * jnp.uint32(0x735A2D97)
@@ -60,12 +60,12 @@ def _mix(bits: jax.Array) -> jax.Array:
 
 
 def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
-  """Zeroes each element with probability `rate`, scales the others up.
+  """Zero each element with probability `rate`, and scale up the others.
 
   Args:
     x: any shape.
     rate: probability of zeroing, 0 <= rate < 1.
-    key: a typed key; None switches dropout off, as when evaluating.
+    key: a typed key; None switches dropout off, for evaluation.
   """
   if key is None or rate == 0:
     return x
@@ -79,7 +79,7 @@ def dropout(x: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:
 class Embedding(nnx.Module):
   """One table for source, target and output: [vocabulary, size]."""
 
-  def __init__(self, vocabulary: int, size: int, *, rngs: nnx.Rngs):
+  def __init__(self, vocabulary: int, size: int, *, rngs: nnx.Rngs) -> None:
     table = jax.random.normal(rngs.params(), (vocabulary, size)) * size**-0.5
     self.table = nnx.Param(table)
 

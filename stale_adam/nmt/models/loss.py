@@ -1,6 +1,7 @@
-"""Label-smoothed cross-entropy with a gradient of its own."""
+"""Label-smoothed cross-entropy with a custom gradient."""
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,24 +16,27 @@ def cross_entropy(
   smoothing: float = 0.0,
   chunk: int = 128,
 ) -> jax.Array:
-  """Weighted sum of the cross-entropy of softmax(hidden table').
+  """Weighted sum of the cross-entropies of softmax(hidden table').
 
   With logits z, target y, vocabulary V and smoothing s, each position costs
 
     logsumexp(z) - (1 - s) z_y - (s / V) sum_v z_v.
 
-  The positions are taken `chunk` at a time and the gradient is computed
-  together with the value, so that a table of probabilities never exists whole:
-  each chunk's logits are made, used for both and overwritten while they are
-  still in the processor's cache.
+  The positions are taken `chunk` at a time, and the gradient is computed
+  together with the value. So the whole table of probabilities is never stored:
+  the logits of a chunk are used for both while they are in the processor's
+  cache.
 
   Args:
-    hidden: [positions, size]; `chunk` divides positions, or is not below it.
+    hidden: [positions, size]; positions is a multiple of `chunk`, or below it.
     table: [vocabulary, size], the tied embedding.
     targets: [positions] of int32.
     weights: [positions]; 0 where there is no target.
     smoothing: s, 0 <= s < 1.
-    chunk: positions at a time; speed alone depends on it.
+    chunk: positions at a time; it affects speed only.
+
+  Raises:
+    ValueError: if `chunk` does not divide the positions.
 
   Source: label smoothing as in Vaswani et al. (2017), section 5.4.
   """
@@ -42,8 +46,10 @@ def cross_entropy(
   return jnp.sum(losses * weights)
 
 
-def _position_loss(hidden, table, targets, smoothing):
-  """Loss per position, and softmax(z) with what it took to make it."""
+def _position_loss(
+  hidden: jax.Array, table: jax.Array, targets: jax.Array, smoothing: float
+) -> tuple[jax.Array, jax.Array]:
+  """Loss and softmax(z) of every position."""
   logits = hidden @ table.T
   top = jnp.max(logits, axis=-1, keepdims=True)
   exponents = jnp.exp(logits - top)
@@ -56,10 +62,17 @@ def _position_loss(hidden, table, targets, smoothing):
   return loss[:, 0], exponents / total
 
 
-def _forward(hidden, table, targets, weights, smoothing, chunk):
+def _forward(
+  hidden: jax.Array,
+  table: jax.Array,
+  targets: jax.Array,
+  weights: jax.Array,
+  smoothing: float,
+  chunk: int,
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   vocabulary = jnp.arange(table.shape[0])[None]
 
-  def body(table_gradient, part):
+  def body(table_gradient: jax.Array, part: Any) -> Any:
     hidden, targets, weights = part
     loss, softmax = _position_loss(hidden, table, targets, smoothing)
     hit = vocabulary == targets[:, None]
@@ -77,7 +90,12 @@ def _forward(hidden, table, targets, weights, smoothing, chunk):
   return jnp.sum(losses), (gradients.reshape(hidden.shape), table_gradient)
 
 
-def _backward(smoothing, chunk, saved, cotangent):
+def _backward(
+  smoothing: float,
+  chunk: int,
+  saved: tuple[jax.Array, jax.Array],
+  cotangent: jax.Array,
+) -> tuple[jax.Array, jax.Array, None, None]:
   del smoothing, chunk
   hidden_gradient, table_gradient = saved
   return cotangent * hidden_gradient, cotangent * table_gradient, None, None
@@ -86,12 +104,12 @@ def _backward(smoothing, chunk, saved, cotangent):
 cross_entropy.defvjp(_forward, _backward)
 
 
-def _split(chunk, *arrays):
+def _split(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
   positions = arrays[0].shape[0]
   chunk = min(chunk, positions)
   if positions % chunk:
     raise ValueError(
-      f'chunk={chunk} must divide the {positions} positions of the batch; '
-      f'choose a divisor, or {positions} for all at once'
+      f'chunk={chunk} must divide the {positions} positions of the batch: use '
+      f'a divisor, or {positions} for all at once'
     )
   return tuple(a.reshape(-1, chunk, *a.shape[1:]) for a in arrays)

@@ -1,6 +1,7 @@
 """The deep-transition recurrent model of Barone et al. (2017), as in Marian."""
 
 import functools
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.nnx as nnx
@@ -8,31 +9,39 @@ import jax
 import jax.numpy as jnp
 
 from stale_adam.nmt.models import layers
-from stale_adam.nmt.models.recurrence import Normed, recur
+from stale_adam.nmt.models.recurrence import Normed, Weights, recur
+
+Linear = Callable[[jax.Array], jax.Array]
+Masks = Sequence[jax.Array | None]
 
 
-def _transit(linear, state, fed, masks):
-  """GRU cells in turn, of which the first alone is fed.
+def _transit(
+  linear: Linear, state: jax.Array, fed: jax.Array, masks: Masks
+) -> jax.Array:
+  """A transition: several GRU cells, of which only the first has an input.
 
     z, r = sigmoid(U s + b + W x),  s <- (1 - z) tanh(r (U s + b) + W x) + z s
 
   Args:
-    linear: yields U s + b, [rows, 3 hidden] for z, r and the candidate.
+    linear: returns U s + b, [rows, 3 hidden] for z, r and the candidate.
     state: s, [rows, hidden].
     fed: W x, [rows, 3 hidden].
-    masks: dropout masks of U's input, one a cell.
+    masks: dropout masks of U's input, one per cell.
   """
-  for mask in masks:
+  first: list[Any] = jnp.split(fed, 3, axis=-1)
+  for cell, mask in enumerate(masks):
     own = jnp.split(linear(_drop(state, mask)), 3, axis=-1)
-    fed = [0.0] * 3 if fed is None else jnp.split(fed, 3, axis=-1)
-    update, reset = (jax.nn.sigmoid(own[i] + fed[i]) for i in range(2))
-    candidate = jnp.tanh(reset * own[2] + fed[2])
-    state, fed = candidate + update * (state - candidate), None
+    x = [0.0] * 3 if cell else first
+    update, reset = (jax.nn.sigmoid(own[i] + x[i]) for i in range(2))
+    candidate = jnp.tanh(reset * own[2] + x[2])
+    state = candidate + update * (state - candidate)
   return state
 
 
-def _read(linear, constants, states, inputs):
-  """One position of the encoder in either direction: a body for `recur`."""
+def _read(
+  linear: Linear, constants: Any, states: Any, inputs: Any
+) -> tuple[Any, Any]:
+  """One position of the encoder, in both directions: a body for `recur`."""
   fed, begins = inputs
   states = [
     _transit(linear, jnp.where(begin[:, None], 0.0, state), x, masks)
@@ -43,7 +52,9 @@ def _read(linear, constants, states, inputs):
   return states, states
 
 
-def _write(linear, constants, state, inputs):
+def _write(
+  linear: Linear, constants: Any, state: jax.Array, inputs: Any
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
   """One position of the decoder: a body for `recur`."""
   (keys, memory, energy), (query_mask, context_mask, *masks) = constants
   (initial, fed), (begin, allowed) = inputs
@@ -59,18 +70,19 @@ def _write(linear, constants, state, inputs):
 
 
 class Rnn(nnx.Module):
-  """Bidirectional encoder, attentive decoder, one tied embedding table.
+  """Bidirectional encoder, decoder with attention, one tied embedding table.
 
-  A transition is several GRU cells at one position. The encoder's takes the
-  embedding into its first cell. The decoder's takes the previous embedding into
-  its first cell, looks from there at the source (additive attention) and takes
-  the context into its second. The decoder begins at tanh(W mean of memory), and
-  its state s, previous embedding y and context c give tanh(W s + W' y + W'' c).
+  A transition is several GRU cells at one position. In the encoder the first
+  cell takes the embedding. In the decoder the first cell takes the previous
+  embedding, its state is the query of additive attention to the source, and the
+  second cell takes the context. The decoder's initial state is tanh(W mean of
+  memory). Its state s, previous embedding y and context c give
+  tanh(W s + W' y + W'' c).
 
-  Every linear map named above is normalised by itself, over all its outputs
-  (the three of a GRU's gates as one) and with a scale of its own, before it is
-  added to others: U s and W x of each cell, attention's key and query, the
-  initial state, and the three maps of the output.
+  Every linear map is layer-normalised before it is added to others, with a
+  scale of its own, over all its outputs (a GRU's three gates together): U s and
+  W x of each cell, attention's key and query, the initial state, and the three
+  maps of the output.
 
   Args:
     vocabulary: number of pieces.
@@ -79,9 +91,8 @@ class Rnn(nnx.Module):
     encoder_depth: cells in a transition of the encoder, at least 1.
     decoder_depth: cells in a transition of the decoder, at least 2.
     dropout: probability at the embeddings and at the inputs of U, of attention
-      and of the context's map. As with Marian's --dropout-rnn a mask serves all
-      positions; each row has its own, and the sentences packed into it share
-      it.
+      and of the context's map. As with Marian's --dropout-rnn all positions of
+      a row share a mask, and so do the sentences packed into it.
     rngs: seeds of the parameters.
 
   Raises:
@@ -104,11 +115,11 @@ class Rnn(nnx.Module):
     dropout: float,
     *,
     rngs: nnx.Rngs,
-  ):
+  ) -> None:
     if encoder_depth < 1 or decoder_depth < 2:
       raise ValueError(
-        f'encoder_depth={encoder_depth} must be at least 1 and decoder_depth='
-        f'{decoder_depth} at least 2: its second cell takes the context'
+        f'encoder_depth={encoder_depth}, decoder_depth={decoder_depth}: use at '
+        "least 1 and at least 2; the decoder's second cell takes the context"
       )
     normed = functools.partial(Normed, rngs=rngs)
     fed = lambda inputs: normed(inputs, (2 * hidden, hidden), False)
@@ -135,9 +146,22 @@ class Rnn(nnx.Module):
       ]
     )
 
-  def encode(self, source, segments, key=None) -> jax.Array:
-    """Args: source, segments [rows, length] of int32; key for dropout, or None.
-    Returns: [rows, length, 2 hidden]."""
+  def encode(
+    self,
+    source: jax.Array,
+    segments: jax.Array,
+    key: jax.Array | None = None,
+  ) -> jax.Array:
+    """Encode the source.
+
+    Args:
+      source: tokens, [rows, length] of int32.
+      segments: [rows, length] of int32.
+      key: for dropout, or None.
+
+    Returns:
+      The memory, [rows, length, 2 hidden].
+    """
     rows, size = source.shape[0], self.embedding.table.shape[1]
     hidden, depth = self.decoder[0].matrix.shape[0], len(self.encoder[0])
     mask, *masks = self._masks(key, rows, [size] + [hidden] * (2 * depth))
@@ -145,30 +169,36 @@ class Rnn(nnx.Module):
     begins = [layers.starts(s).T for s in (segments, segments[:, ::-1])]
     fed = [self.source[0](x), self.source[1](x)[::-1]]
     maps = [cell.weights() for cells in self.encoder for cell in cells]
-    masks = (), [masks[:depth], masks[depth:]]
+    constants = (), [masks[:depth], masks[depth:]]
     zeros = [jnp.zeros((rows, hidden))] * 2
-    states = recur(_read, maps, masks, zeros, (fed, begins))[1]
+    states = recur(_read, maps, constants, zeros, (fed, begins))[1]
     memory = jnp.concatenate([states[0], states[1][::-1]], axis=-1)
     return memory.swapaxes(0, 1)
 
   def decode(
-    self, memory, source_segments, inputs, segments, key=None
+    self,
+    memory: jax.Array,
+    source_segments: jax.Array,
+    inputs: jax.Array,
+    segments: jax.Array,
+    key: jax.Array | None = None,
   ) -> jax.Array:
-    """What predicts the next token at every position, given all `inputs`.
+    """Decode all positions at once, given all `inputs`.
 
     Args:
-      memory: `encode`'s result, [rows, source length, 2 hidden].
+      memory: of `encode`, [rows, source length, 2 hidden].
       source_segments: [rows, source length] of int32.
-      inputs: tokens shifted behind BOS, [rows, length] of int32.
+      inputs: target tokens shifted by one, after BOS, [rows, length] of int32.
       segments: [rows, length] of int32.
       key: for dropout, or None.
 
-    Returns: [rows, length, size]; its product with the embedding table is the
-      logits of the next token.
+    Returns:
+      [rows, length, size]; the product with the embedding table is the logits
+      of the next token.
     """
     rows, size = inputs.shape[0], self.embedding.table.shape[1]
     hidden, depth = self.decoder[0].matrix.shape[0], len(self.decoder)
-    widths = [size, 2 * hidden, hidden, 2 * hidden] + [hidden] * depth
+    widths = [size, 2 * hidden, hidden, 2 * hidden, *[hidden] * depth]
     mask, key_mask, *masks = self._masks(key, rows, widths)
     x = _drop(self.embedding(inputs.T), mask, 0)
     same = layers.same_segment(segments, source_segments)
@@ -185,21 +215,29 @@ class Rnn(nnx.Module):
     )[1]
     return self._output(states, x, contexts).swapaxes(0, 1)
 
-  def start(self, memory, source_segments, length: int) -> tuple[Any, Any]:
-    """Begins decoding of one sentence a row, token by token.
+  def start(
+    self, memory: jax.Array, source_segments: jax.Array, length: int
+  ) -> tuple[Any, Any]:
+    """Start to decode token by token, one sentence per row.
 
-    Returns: (constant, cache): what depends on the source alone, and the state,
-      whose size does not depend on `length`. Every leaf leads with rows.
+    Returns:
+      (constant, cache): what depends on the source only, and the state, whose
+      size does not depend on `length`. Leaves begin with an axis of rows.
     """
     del length
     real = source_segments > 0
     state = self._initial(memory, real[:, None])[:, 0]
     return (self.key(memory), memory, real), state
 
-  def advance(self, constant, cache, tokens, position) -> tuple[Any, jax.Array]:
-    """One more token a row: `tokens` [rows]; the state knows the `position`.
+  def advance(
+    self, constant: Any, cache: Any, tokens: jax.Array, position: jax.Array
+  ) -> tuple[Any, jax.Array]:
+    """Decode one more token per row: `tokens` [rows].
 
-    Returns: (cache, hidden [rows, size]), equal to `decode` at that position.
+    `position` is not used: the state has all that is needed.
+
+    Returns:
+      (cache, hidden [rows, size]), equal to `decode` at that position.
     """
     del position
     keys, memory, real = constant
@@ -212,20 +250,24 @@ class Rnn(nnx.Module):
     state, (_, context) = recur(_write, self._maps(), constants, cache, fed)
     return state, self._output(state, x, context[0])
 
-  def _maps(self):
+  def _maps(self) -> list[Weights]:
     first, *rest = self.decoder
     return [m.weights() for m in (first, self.query, self.context, *rest)]
 
-  def _initial(self, memory, of):
+  def _initial(self, memory: jax.Array, of: jax.Array) -> jax.Array:
     """tanh(W mean of memory where `of`), `of` [rows, positions, length]."""
     count = jnp.maximum(jnp.sum(of, axis=-1, keepdims=True), 1)
     return jnp.tanh(self.begin((of / count) @ memory))
 
-  def _output(self, states, x, contexts):
+  def _output(
+    self, states: jax.Array, x: jax.Array, contexts: jax.Array
+  ) -> jax.Array:
     parts = zip(self.out, (states, x, contexts), strict=True)
     return jnp.tanh(sum(part(value) for part, value in parts))
 
-  def _masks(self, key, rows, widths):
+  def _masks(
+    self, key: jax.Array | None, rows: int, widths: Sequence[int]
+  ) -> list[jax.Array | None]:
     if key is None:
       return [None] * len(widths)
     keys = jax.random.split(key, len(widths))
@@ -235,6 +277,8 @@ class Rnn(nnx.Module):
     ]
 
 
-def _drop(x, mask, axes=()):
-  """`x` masked, if at all, alike along `axes`."""
+def _drop(
+  x: jax.Array, mask: jax.Array | None, axes: int | Sequence[int] = ()
+) -> jax.Array:
+  """`x` times a mask, if there is one; `axes` share it."""
   return x if mask is None else x * jnp.expand_dims(mask, axes)

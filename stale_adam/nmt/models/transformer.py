@@ -1,5 +1,6 @@
-"""The Transformer of Vaswani et al. (2017): post-norm, sinusoidal positions."""
+"""The Transformer of Vaswani et al. (2017), post-norm, with sinusoids."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import flax.nnx as nnx
@@ -8,24 +9,38 @@ import jax.numpy as jnp
 
 from stale_adam.nmt.models import layers
 
+Key = jax.Array | None  # For dropout; None switches it off.
+Memory = tuple[jax.Array, jax.Array]  # Keys and values.
+
 
 class Attention(nnx.Module):
-  """Multi-head attention: softmax(Q K' / sqrt(size / heads)) V."""
+  """Multi-head attention, softmax(Q K' / sqrt(size / heads)) V."""
 
-  def __init__(self, size: int, heads: int, *, rngs: nnx.Rngs):
+  def __init__(self, size: int, heads: int, *, rngs: nnx.Rngs) -> None:
     self.heads = heads
     self.query = nnx.Linear(size, size, rngs=rngs)
     self.key_value = nnx.Linear(size, 2 * size, rngs=rngs)
     self.out = nnx.Linear(size, size, rngs=rngs)
 
-  def remember(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def remember(self, x: jax.Array) -> Memory:
     """Keys and values of `x` [rows, length, size], split into heads."""
     keys, values = jnp.split(self._split(self.key_value(x), 2), 2, axis=-2)
     return keys, values
 
-  def __call__(self, x, keys, values, mask) -> jax.Array:
-    """Args: x [rows, queries, size]; keys, values [rows, length, heads, size /
-    heads]; mask [rows, queries, length] of bool. Returns as `x`."""
+  def __call__(
+    self, x: jax.Array, keys: jax.Array, values: jax.Array, mask: jax.Array
+  ) -> jax.Array:
+    """Attend from `x` to `keys` and `values`.
+
+    Args:
+      x: [rows, queries, size].
+      keys: [rows, length, heads, size / heads].
+      values: likewise.
+      mask: [rows, queries, length] of bool.
+
+    Returns:
+      [rows, queries, size].
+    """
     queries = self._split(self.query(x), 1)
     scale = queries.shape[-1] ** -0.5
     scores = jnp.einsum('rqhd,rkhd->rhqk', queries * scale, keys)
@@ -34,55 +49,79 @@ class Attention(nnx.Module):
     mixed = jnp.einsum('rhqk,rkhd->rqhd', weights, values)
     return self.out(mixed.reshape(x.shape))
 
-  def _split(self, x, parts):
+  def _split(self, x: jax.Array, parts: int) -> jax.Array:
     rows, length, size = x.shape
     heads = parts * self.heads
     return x.reshape(rows, length, heads, size // heads)
 
 
 class Residual(nnx.Module):
-  """LayerNorm(x + dropout(change)): the post-norm residual connection."""
+  """The post-norm residual connection, LayerNorm(x + dropout(change))."""
 
-  def __init__(self, size: int, dropout: float, *, rngs: nnx.Rngs):
+  def __init__(self, size: int, dropout: float, *, rngs: nnx.Rngs) -> None:
     self.norm = nnx.LayerNorm(size, rngs=rngs)
     self.dropout = dropout
 
-  def __call__(self, x, change, key):
+  def __call__(self, x: jax.Array, change: jax.Array, key: Key) -> jax.Array:
     return self.norm(x + layers.dropout(change, self.dropout, key))
 
 
 class FeedForward(nnx.Module):
-  """max(0, x W1 + b1) W2 + b2."""
+  """The feed-forward layer, max(0, x W1 + b1) W2 + b2."""
 
-  def __init__(self, size: int, hidden: int, *, rngs: nnx.Rngs):
+  def __init__(self, size: int, hidden: int, *, rngs: nnx.Rngs) -> None:
     self.widen = nnx.Linear(size, hidden, rngs=rngs)
     self.narrow = nnx.Linear(hidden, size, rngs=rngs)
 
-  def __call__(self, x):
+  def __call__(self, x: jax.Array) -> jax.Array:
     return self.narrow(jax.nn.relu(self.widen(x)))
 
 
 class Layer(nnx.Module):
-  """Self-attention, attention over the source if decoding, feed-forward."""
+  """Self-attention, in a decoder attention to the source, feed-forward."""
 
-  def __init__(self, size, hidden, heads, dropout, decoder, *, rngs):
+  def __init__(
+    self,
+    size: int,
+    hidden: int,
+    heads: int,
+    dropout: float,
+    decoder: bool,
+    *,
+    rngs: nnx.Rngs,
+  ) -> None:
     residual = lambda: Residual(size, dropout, rngs=rngs)
-    self.attention, self.attended = (
-      Attention(size, heads, rngs=rngs),
-      residual(),
-    )
+    self.attention = Attention(size, heads, rngs=rngs)
+    self.attended = residual()
     if decoder:
-      self.source, self.sourced = Attention(size, heads, rngs=rngs), residual()
+      self.source = Attention(size, heads, rngs=rngs)
+      self.sourced = residual()
     self.forward = FeedForward(size, hidden, rngs=rngs)
     self.forwarded = residual()
 
-  def __call__(self, x, own, mask, source=None, source_mask=None, keys=None):
-    """`own`, `source`: (keys, values) to attend to; `keys`: three for dropout,
-    or None."""
-    keys = (None, None, None) if keys is None else keys
+  def __call__(
+    self,
+    x: jax.Array,
+    own: Memory,
+    mask: jax.Array,
+    source: tuple[jax.Array, jax.Array, jax.Array] | None = None,
+    keys: Sequence[Key] = (None, None, None),
+  ) -> jax.Array:
+    """Apply the layer.
+
+    Args:
+      x: [rows, length, size].
+      own: keys and values of self-attention.
+      mask: its mask.
+      source: keys, values and mask of attention to the source, in a decoder.
+      keys: three, for dropout.
+
+    Returns:
+      [rows, length, size].
+    """
     x = self.attended(x, self.attention(x, *own, mask), keys[0])
     if source is not None:
-      x = self.sourced(x, self.source(x, *source, source_mask), keys[1])
+      x = self.sourced(x, self.source(x, *source), keys[1])
     return self.forwarded(x, self.forward(x), keys[2])
 
 
@@ -115,11 +154,11 @@ class Transformer(nnx.Module):
     dropout: float,
     *,
     rngs: nnx.Rngs,
-  ):
+  ) -> None:
     if size % heads:
       raise ValueError(
-        f'size={size} must be a multiple of heads={heads}; choose heads among '
-        f'the divisors of {size}'
+        f'size={size} must be a multiple of heads={heads}: use a divisor of '
+        f'{size}'
       )
     self.dropout = dropout
     self.embedding = layers.Embedding(vocabulary, size, rngs=rngs)
@@ -129,11 +168,22 @@ class Transformer(nnx.Module):
     self.encoder = nnx.List([layer(False) for _ in range(depth)])
     self.decoder = nnx.List([layer(True) for _ in range(depth)])
 
-  def encode(self, source, segments, key=None) -> jax.Array:
-    """Args: source, segments [rows, length] of int32; key for dropout, or None.
-    Returns: [rows, length, size]."""
+  def encode(
+    self, source: jax.Array, segments: jax.Array, key: Key = None
+  ) -> jax.Array:
+    """Encode the source.
+
+    Args:
+      source: tokens, [rows, length] of int32.
+      segments: [rows, length] of int32.
+      key: for dropout, or None.
+
+    Returns:
+      The memory, [rows, length, size].
+    """
     keys = _keys(key, 3 * len(self.encoder) + 1)
-    x = self._embed(source, layers.positions(segments), keys[-1])
+    positions = layers.positions(segments)
+    x = self._embed(source, positions, keys[-1], source.shape[1])
     mask = layers.same_segment(segments, segments)
     for i, layer in enumerate(self.encoder):
       own = layer.attention.remember(x)
@@ -141,37 +191,46 @@ class Transformer(nnx.Module):
     return x
 
   def decode(
-    self, memory, source_segments, inputs, segments, key=None
+    self,
+    memory: jax.Array,
+    source_segments: jax.Array,
+    inputs: jax.Array,
+    segments: jax.Array,
+    key: Key = None,
   ) -> jax.Array:
-    """The decoder's last layer at every position, given all `inputs`.
+    """Decode all positions at once, given all `inputs`.
 
     Args:
-      memory: `encode`'s result, [rows, source length, size].
+      memory: of `encode`, [rows, source length, size].
       source_segments: [rows, source length] of int32.
-      inputs: tokens shifted behind BOS, [rows, length] of int32.
+      inputs: target tokens shifted by one, after BOS, [rows, length] of int32.
       segments: [rows, length] of int32.
       key: for dropout, or None.
 
-    Returns: [rows, length, size]; its product with the embedding table is the
-      logits of the next token.
+    Returns:
+      [rows, length, size]; the product with the embedding table is the logits
+      of the next token.
     """
     keys = _keys(key, 3 * len(self.decoder) + 1)
-    x = self._embed(inputs, layers.positions(segments), keys[-1])
+    positions = layers.positions(segments)
+    x = self._embed(inputs, positions, keys[-1], inputs.shape[1])
     causal = jnp.tril(jnp.ones((x.shape[1], x.shape[1]), bool))
     mask = layers.same_segment(segments, segments) & causal[None]
     source_mask = layers.same_segment(segments, source_segments)
     for i, layer in enumerate(self.decoder):
       own = layer.attention.remember(x)
-      source = layer.source.remember(memory)
-      drop = keys[3 * i : 3 * i + 3]
-      x = layer(x, own, mask, source, source_mask, drop)
+      source = *layer.source.remember(memory), source_mask
+      x = layer(x, own, mask, source, keys[3 * i : 3 * i + 3])
     return x
 
-  def start(self, memory, source_segments, length: int) -> tuple[Any, Any]:
-    """Begins decoding of one sentence a row, token by token.
+  def start(
+    self, memory: jax.Array, source_segments: jax.Array, length: int
+  ) -> tuple[Any, Any]:
+    """Start to decode token by token, one sentence per row.
 
-    Returns: (constant, cache): what depends on the source alone, and what
-      `advance` grows to `length` tokens. Every leaf leads with rows.
+    Returns:
+      (constant, cache): what depends on the source only, and room for `length`
+      tokens, which `advance` fills. Leaves begin with an axis of rows.
     """
     rows = memory.shape[0]
     source = [layer.source.remember(memory) for layer in self.decoder]
@@ -180,10 +239,13 @@ class Transformer(nnx.Module):
     constant = source, source_segments > 0
     return constant, [empty() for _ in self.decoder]
 
-  def advance(self, constant, cache, tokens, position) -> tuple[Any, jax.Array]:
-    """One more token a row: `tokens` [rows] at `position` (a scalar).
+  def advance(
+    self, constant: Any, cache: Any, tokens: jax.Array, position: jax.Array
+  ) -> tuple[Any, jax.Array]:
+    """Decode one more token per row: `tokens` [rows] at `position`, a scalar.
 
-    Returns: (cache, hidden [rows, size]), equal to `decode` at that position.
+    Returns:
+      (cache, hidden [rows, size]), equal to `decode` at that position.
     """
     source, source_mask = constant
     rows = tokens.shape[0]
@@ -200,15 +262,17 @@ class Transformer(nnx.Module):
         for old, n in zip(own, new, strict=True)
       )
       grown.append(own)
-      x = layer(x, own, mask, memory, source_mask[:, None])
+      x = layer(x, own, mask, (*memory, source_mask[:, None]))
     return grown, x[:, 0]
 
-  def _embed(self, tokens, places, key, length=None):
-    """`length` bounds the places: a row's, unless told otherwise."""
+  def _embed(
+    self, tokens: jax.Array, positions: jax.Array, key: Key, length: int
+  ) -> jax.Array:
+    """Embeddings plus sinusoids of positions below `length`."""
     x = self.embedding(tokens)
-    table = layers.sinusoids(length or tokens.shape[1], x.shape[-1])
-    return layers.dropout(x + table[places], self.dropout, key)
+    table = layers.sinusoids(length, x.shape[-1])
+    return layers.dropout(x + table[positions], self.dropout, key)
 
 
-def _keys(key, count):
+def _keys(key: Key, count: int) -> list[Key]:
   return [None] * count if key is None else list(jax.random.split(key, count))

@@ -1,0 +1,68 @@
+"""Global accumulation in a training loop: one update for several gradients."""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from stale_adam.transforms.parts import Tree, check_whole, update_if, zeros
+
+
+class AccumulateState(NamedTuple):
+  """`accumulator` is the sum of `summed` gradients."""
+
+  summed: jax.Array
+  accumulator: Tree
+  inner_state: Tree
+
+
+def accumulate(
+  inner: optax.GradientTransformation, every: int, use_mean: bool = False
+) -> optax.GradientTransformationExtraArgs:
+  """Sum gradients, and run the inner optimizer once every `every` calls.
+
+    a <- a + g;  on every `every`-th call:
+    (delta, o) <- inner(a, o, theta);  a <- 0;  on the others: delta = 0
+
+  The inner optimizer's schedule counts updates, not calls. With `every` = 1
+  this is the inner optimizer. `optax.MultiSteps` runs the inner optimizer in
+  every call and clears its sum by multiplication, so that a NaN stays in it.
+
+  Args:
+    inner: the optimizer.
+    every: gradients per update.
+    use_mean: divide the sum by `every`. Adam hides the factor, clipping and
+      epsilon do not.
+
+  Returns:
+    A transformation; its accumulator has the parameters' dtypes.
+
+  Raises:
+    ValueError: if `every` is not a whole number, or below 1.
+
+  Source: the paper's section 5.1, global accumulation.
+  """
+  inner = optax.with_extra_args_support(inner)
+  every = check_whole('every', every, 1)
+
+  def init(params: Tree) -> AccumulateState:
+    return AccumulateState(jnp.int32(0), zeros(params), inner.init(params))
+
+  def update(
+    updates: Tree, state: Any, params: Tree = None, **extra_args: Any
+  ) -> tuple[Tree, AccumulateState]:
+    total = jax.tree.map(
+      lambda a, g: a + jnp.asarray(g, a.dtype), state.accumulator, updates
+    )
+    summed = (state.summed + 1) % every
+    full = summed == 0
+    gradient = jax.tree.map(lambda a: a / every, total) if use_mean else total
+    updates, inner_state = update_if(
+      full, inner, gradient, state.inner_state, params, extra_args
+    )
+    # Selected, not multiplied: 0 x NaN is NaN.
+    rest = jax.tree.map(lambda a: jnp.where(full, jnp.zeros_like(a), a), total)
+    return updates, AccumulateState(summed, rest, inner_state)
+
+  return optax.GradientTransformationExtraArgs(init, update)

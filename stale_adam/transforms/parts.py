@@ -1,0 +1,65 @@
+"""What the transformations share: conditional updates, trees, checks."""
+
+import numbers
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+Tree = Any  # A pytree of arrays: parameters, gradients or a state.
+
+
+def with_staleness(
+  extra_args: Mapping[str, Any], staleness: jax.Array, pulled: Tree = None
+) -> dict[str, Any]:
+  """Extra arguments for the inner transformation.
+
+  If the parameters that the gradient was taken at are not known, it gets no
+  `pulled`, not even the caller's, so that a method that needs them fails.
+  """
+  extra_args = {**extra_args, 'staleness': staleness, 'pulled': pulled}
+  if pulled is None:
+    del extra_args['pulled']
+  return extra_args
+
+
+def update_if(
+  ready: jax.Array,
+  inner: optax.GradientTransformationExtraArgs,
+  gradient: Tree,
+  inner_state: Tree,
+  params: Tree,
+  extra_args: Mapping[str, Any],
+) -> tuple[Tree, Tree]:
+  """An inner update if ready; else zero updates and the same inner state."""
+  run = lambda: inner.update(gradient, inner_state, params, **extra_args)
+
+  def wait() -> tuple[Tree, Tree]:
+    updates, after = jax.eval_shape(run)
+    # Some optimizers widen a dtype of their state at their first update.
+    same = jax.tree.map(
+      lambda x, y: jnp.asarray(x, y.dtype), inner_state, after
+    )
+    return zeros(updates), same
+
+  return jax.lax.cond(ready, run, wait)
+
+
+def zeros(tree: Tree) -> Tree:
+  """Zeros in the shapes and dtypes of a tree."""
+  return jax.tree.map(lambda x: jnp.zeros_like(x, jnp.result_type(x)), tree)
+
+
+def copies(tree: Tree, count: int) -> Tree:
+  """Every leaf `count` times along a new leading axis."""
+  copy = lambda x: jnp.full((count, *jnp.shape(x)), x, jnp.result_type(x))
+  return jax.tree.map(copy, tree)
+
+
+def check_whole(name: str, value: Any, least: int) -> int:
+  """The value as an int, if it is a whole number and at least `least`."""
+  if not isinstance(value, numbers.Integral) or int(value) < least:
+    raise ValueError(f'{name}={value}: use a whole number, {least} or more')
+  return int(value)  # NumPy's would widen the counters.

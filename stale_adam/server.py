@@ -85,6 +85,9 @@ class Server(NamedTuple):
   last: Params | None
 
 
+Reply = Callable[[Server, int], Params]  # What a pull returns.
+
+
 def keys(seed: Any) -> tuple[jax.Array, jax.Array]:
   """A run's two keys: of the initial parameters, and of all batches."""
   init_key, batch_key = jax.random.split(jax.random.key(seed))
@@ -235,7 +238,7 @@ def pull(
   worker: int,
   local_accumulation: int,
   seconds: float = 0.0,
-  reply: Callable[[Server, int], Params] | None = None,
+  reply: Reply | None = None,
 ) -> Server:
   """Gives a waiting worker the published snapshot and its next batches.
 
@@ -290,7 +293,7 @@ def serve(
   seed: int = 0,
   per_push: optax.GradientTransformation | None = None,
   worker: Worker | None = None,
-  reply: Callable[[Server, int], Params] | None = None,
+  reply: Reply | None = None,
   resume: Server | None = None,
   measure: Callable[..., Mapping[str, Any]] | None = None,
   device: jax.Device | None = None,
@@ -377,7 +380,16 @@ def _arrival(server: Server, push: Push) -> Arrival:
 class _Run:
   """What stays the same through a run: how its work is made and sent."""
 
-  def __init__(self, problem, policy, seed, key, worker, per_push, reply):
+  def __init__(
+    self,
+    problem: Problem,
+    policy: Policy,
+    seed: int,
+    key: jax.Array,
+    worker: Worker | None,
+    per_push: optax.GradientTransformation | None,
+    reply: Reply | None,
+  ):
     plain = worker is None
     self.worker = worker_lib.SUM if worker is None else worker
     self.settings = {'policy': policy_lib.settings(policy), 'seed': seed}
@@ -403,7 +415,13 @@ class _Run:
       self.settings,
     )
 
-  def answer(self, server, pool, workers, seconds) -> Server:
+  def answer(
+    self,
+    server: Server,
+    pool: contract.Pool,
+    workers: Sequence[int],
+    seconds: float,
+  ) -> Server:
     """Every one of `workers` pulls and gets its next work."""
     for worker in workers:
       if worker not in server.waiting:

@@ -59,9 +59,15 @@ def init(transformation: Transformation, params: Params, **more: Any) -> Any:
     state = jax.tree.map(lambda x, y: x.astype(y.dtype), state, after)
 
 
-def _transform(per_push, state, message, params, more):
+def _transform(
+  per_push: Transformation | None,
+  state: Any,
+  message: Any,
+  params: Params,
+  more: dict[str, Any] | None,
+) -> tuple[Any, Any]:
   """A push as it goes into the sum; unchanged if `more` is None."""
-  if more is None:
+  if more is None or per_push is None:
     return state, message
   more = more if takes_more(per_push) else {}
   message, state = per_push.update(message, state, params, **more)

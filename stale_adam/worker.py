@@ -123,7 +123,9 @@ class Worker(NamedTuple):
   compute: Callable[..., tuple[Any, Any, Any]]
 
 
-def _sum_locally(gradient, params, ids, memory):
+def _sum_locally(
+  gradient: 'Gradient', params: Params, ids: Sequence[int], memory: Any
+) -> tuple[Any, Any, Any]:
   return *gradient(params, ids), memory
 
 
@@ -157,7 +159,7 @@ class Gradient:
     self, params: Params, ids: Sequence[int]
   ) -> tuple[jax.Array, Any]:
     """(mean loss, sum of the gradients), on the parameters' device."""
-    total = None
+    total: Any = None
     for batch_id in ids:
       batch = self.problem.batch(batch_id)
       total = add(self.problem.loss, total, params, batch, self.key, batch_id)
@@ -188,7 +190,9 @@ class Gradient:
       self.problem.loss, tuple(devices), _Structure(params)
     )
 
-    def compute(vector, ids):
+    def compute(
+      vector: jax.Array, ids: Sequence[Sequence[int]]
+    ) -> tuple[jax.Array, jax.Array]:
       total = None
       for batch_ids in zip(*ids, strict=True):
         batches = [self.problem.batch(batch_id) for batch_id in batch_ids]
@@ -218,7 +222,11 @@ class _Structure:
 
 
 @functools.lru_cache(maxsize=64)
-def _programs(loss, devices, structure):
+def _programs(
+  loss: Callable[..., jax.Array],
+  devices: tuple[jax.Device, ...],
+  structure: _Structure,
+) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
   """On every device: a first batch, another one, and the end of the sum."""
   # One device has nothing to reduce, and its sum is exact.
   several = len(devices) > 1

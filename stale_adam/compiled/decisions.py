@@ -4,10 +4,12 @@ Who pulls which version and what each push does needs no parameters: `serve`
 runs on empty pytrees, and every push leaves its numbers.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
@@ -17,7 +19,7 @@ from stale_adam.pools import contract
 from stale_adam.problem import Problem
 from stale_adam.worker import Push, Work
 
-_NOTHING = Problem(lambda key: {}, lambda params, batch, key: 0.0, lambda i: i)
+_NOTHING = Problem(lambda key: {}, lambda *_: jnp.zeros(()), lambda id: id)
 _IDENTITY = optax.identity()  # One for all: it is a key of jit's cache.
 _BYTES = 1 << 28  # Of batches handed to the compiled program at a time.
 
@@ -46,6 +48,9 @@ class _Order(contract.Pool):
       raise trace.infeasible(place, worker, sorted(self._work))
     work, self.sent = self._work.pop(worker), []
     return Push(worker, work.snapshot.version, work.ids, 0.0, None, {})
+
+  def paused(self) -> contextlib.AbstractContextManager[None]:
+    return contextlib.nullcontext()
 
   def close(self) -> None:
     pass
@@ -87,9 +92,9 @@ class Decisions(NamedTuple):
     """With idle groups up to a multiple of `length`, for one compilation."""
     more = -len(self.columns['case']) % length
 
-    def pad(name, x):
-      mode = 'edge' if name == 'version' else 'constant'
-      return np.pad(x, [(0, more), *[(0, 0)] * (x.ndim - 1)], mode)  # type: ignore[call-overload]
+    def pad(name: str, x: np.ndarray) -> np.ndarray:
+      width = [(0, more), *[(0, 0)] * (x.ndim - 1)]
+      return np.pad(x, width, 'edge' if name == 'version' else 'constant')
 
     columns = {name: pad(name, x) for name, x in self.columns.items()}
     return self._replace(columns=columns)
@@ -158,7 +163,7 @@ def record(
   count, shape = len(places), {'ids': (policy.local_accumulation,)}
   shape['replies'] = (policy.workers,)
 
-  def placed(name):
+  def placed(name: str) -> np.ndarray:
     size = shape.get(name, ())
     laid = np.zeros(((group + 1) * devices, *size), np.int32)
     laid[places] = np.reshape(np.array(found[name], np.int32), (count, *size))

@@ -1,7 +1,7 @@
 """One scan over recorded decisions: gradients, and `server.apply`."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ from stale_adam import server as server_lib
 from stale_adam import worker as worker_lib
 from stale_adam.compiled import decisions
 from stale_adam.policy import Decision
+from stale_adam.problem import Params
 from stale_adam.worker import Push, Worker
 
 
@@ -29,6 +30,9 @@ class Static(NamedTuple):
   devices: int
 
 
+Held = tuple[Any, Any, Any, Any]
+
+
 class Carry(NamedTuple):
   """What goes from push to push: a part of the server.
 
@@ -39,7 +43,7 @@ class Carry(NamedTuple):
   """
 
   pullable: Any
-  held: tuple[Any, Any, Any, Any]
+  held: Held
   memory: Any
 
 
@@ -48,8 +52,8 @@ def begin(static: Static, server: server_lib.Server) -> Carry:
   stack = lambda *x: jnp.stack(x)
   pullable = memory = accumulator = None
   if static.reply is not None:
-    held = [static.reply(server, w) for w in server.waiting]
-    pullable = jax.tree.map(stack, *held)
+    replies = [static.reply(server, w) for w in server.waiting]
+    pullable = jax.tree.map(stack, *replies)
   if server.memory:
     memory = jax.tree.map(stack, *server.memory.values())
   sums = [c for c in static.cases if c & decisions.USED]
@@ -84,10 +88,10 @@ def scan(
     copies = lambda x: jnp.broadcast_to(x, (static.kept, *x.shape))
     carry = carry._replace(pullable=jax.tree.map(copies, carry.held[0]))
 
-  def group(carry, row):
+  def group(carry: Carry, row: Any) -> tuple[Carry, Any]:
     columns, (ids, batches) = row
     pullable, held, memory = carry
-    mine = 0
+    mine: Any = 0
     if static.devices > 1:
       mine = jax.lax.axis_index(worker_lib.AXIS)
     where = columns['pulled' if static.reply is None else 'worker']
@@ -110,7 +114,7 @@ def scan(
       if static.reply is None:
         pullable = _put(pullable, columns['version'][i], held[0])
     if static.reply is not None:
-      pullable = _answer(static, columns, pullable, held)
+      pullable = _answer(static.reply, columns, pullable, held)
     return Carry(pullable, held, memory), loss
 
   return jax.lax.scan(group, carry, (part, own))
@@ -134,14 +138,23 @@ def spread(
   )
 
 
-def _message(static, params, key, ids, batches, columns, mine, memory):
+def _message(
+  static: Static,
+  params: Params,
+  key: jax.Array,
+  ids: Any,
+  batches: Any,
+  columns: dict[str, Any],
+  mine: Any,
+  memory: Any,
+) -> tuple[Any, Any, Any]:
   """(loss, message, memory) of a push; the loss of a plain sum is summed."""
   if static.worker is None:
     return *_gradient(static.loss, params, key, ids, batches), memory
   live = columns['batches'][mine] > 0
   sender = columns['worker'][mine]
 
-  def gradient(params, places):
+  def gradient(params: Params, places: Sequence[int]) -> tuple[Any, Any]:
     some = jax.tree.map(lambda x: x[np.array(places)], (ids, batches))
     loss, total = _gradient(static.loss, params, key, *some)
     # Not a constant, else XLA multiplies by its reciprocal, which rounds.
@@ -165,17 +178,23 @@ def _message(static, params, key, ids, batches, columns, mine, memory):
   return loss, message, _put(memory, sender, own)
 
 
-def _put(stacked, slot, new):
+def _put(stacked: Any, slot: Any, new: Any) -> Any:
   return jax.tree.map(lambda x, y: x.at[slot].set(y), stacked, new)
 
 
-def _gradient(loss, params, key, ids, batches):
+def _gradient(
+  loss: Callable[..., Any],
+  params: Params,
+  key: jax.Array,
+  ids: Any,
+  batches: Any,
+) -> tuple[Any, Any]:
   """Sums of losses and gradients, as `worker.Gradient`, of stacked batches."""
   if len(ids) == 1:
     batch = jax.tree.map(lambda x: x[0], batches)
     return worker_lib.add(loss, None, params, batch, key, ids[0])
 
-  def another(total, row):
+  def another(total: Any, row: Any) -> tuple[Any, None]:
     batch_id, batch = row
     return worker_lib.add(loss, total, params, batch, key, batch_id), None
 
@@ -187,15 +206,18 @@ def _gradient(loss, params, key, ids, batches):
   return jax.lax.scan(another, zero, (ids, batches))[0]
 
 
-def _server(held, **known) -> server_lib.Server:
+def _server(held: Held, **known: Any) -> server_lib.Server:
   """A server of which only this is known."""
   params, optimizer_state, per_push_state, accumulator = held
   known |= {'params': params, 'optimizer_state': optimizer_state}
   known |= {'per_push_state': per_push_state, 'accumulator': accumulator}
-  return server_lib.Server(**(dict.fromkeys(server_lib.Server._fields) | known))
+  unknown: dict[str, Any] = dict.fromkeys(server_lib.Server._fields)
+  return server_lib.Server(**(unknown | known))
 
 
-def _push(static, case, held, message, pushed):
+def _push(
+  static: Static, case: int, held: Held, message: Any, pushed: dict[str, Any]
+) -> Held:
   """`server.apply`, as one of the cases that a push may be."""
   if case == decisions.IDLE:
     return held
@@ -219,13 +241,18 @@ def _push(static, case, held, message, pushed):
   )
 
 
-def _answer(static, columns, pullable, held):
+def _answer(
+  reply: Callable[..., Any],
+  columns: dict[str, Any],
+  pullable: Any,
+  held: Held,
+) -> Any:
   """Gives the workers that are answered what `reply` returns for them."""
   now = _server(held, version=columns['version'][0])
 
-  def one(i, pullable):
+  def one(i: Any, pullable: Any) -> Any:
     worker = columns['replies'][0, i]
-    params = static.reply(now, worker)
+    params = reply(now, worker)
     return _put(pullable, worker, params)
 
   return jax.lax.fori_loop(0, columns['answered'][0], one, pullable)

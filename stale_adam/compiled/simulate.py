@@ -138,7 +138,9 @@ def simulate(
   )
 
 
-def _checked(order, policy, seed, counterfactual) -> np.ndarray:
+def _checked(
+  order: Any, policy: Policy, seed: Any, counterfactual: bool
+) -> np.ndarray:
   """The worker of every arrival, of an order that may be replayed."""
   if not isinstance(order, trace.Trace):  # Which checks it.
     return trace.Trace(order, np.zeros(len(order))).worker
@@ -150,7 +152,14 @@ def _checked(order, policy, seed, counterfactual) -> np.ndarray:
   return order.worker
 
 
-def _devices(devices, problem, optimizer, per_push, begin, key) -> list[Any]:
+def _devices(
+  devices: Sequence[jax.Device] | None,
+  problem: Problem,
+  optimizer: optax.GradientTransformation,
+  per_push: optax.GradientTransformation | None,
+  begin: server.Server,
+  key: jax.Array,
+) -> list[Any]:
   """Where to compute; [None] is jax's default device."""
   if devices is not None:
     if not len(devices):
@@ -162,7 +171,13 @@ def _devices(devices, problem, optimizer, per_push, begin, key) -> list[Any]:
   return [None]
 
 
-def _traced(problem, optimizer, per_push, begin, key) -> bool:
+def _traced(
+  problem: Problem,
+  optimizer: optax.GradientTransformation,
+  per_push: optax.GradientTransformation | None,
+  begin: server.Server,
+  key: jax.Array,
+) -> bool:
   """Whether vmap or jit traces us: a program of several devices cannot be."""
   params = begin.params
   loss = jax.make_jaxpr(problem.loss)(params, problem.batch(0), key)

@@ -6,14 +6,14 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 from jax.flatten_util import ravel_pytree
 
 from stale_adam.pools import contract
-from stale_adam.worker import Push, Times, Work
+from stale_adam.worker import Compute, Push, Times, Work
 
 _PATIENCE = 5.0  # Seconds that `close` waits for gradients under way.
 
@@ -52,8 +52,12 @@ class Threads(contract.Pool):
 
   def __init__(self, devices: Sequence[jax.Device] | None = None):
     self._devices = tuple(jax.local_devices() if devices is None else devices)
-    self._inboxes = [queue.SimpleQueue() for _ in self._devices]
-    self._arrivals: queue.SimpleQueue = queue.SimpleQueue()
+    self._inboxes: list[queue.SimpleQueue[_Job | None]] = [
+      queue.SimpleQueue() for _ in self._devices
+    ]
+    self._arrivals: queue.SimpleQueue[Push | BaseException] = (
+      queue.SimpleQueue()
+    )
     self._clock = _Stopwatch()
     self._started = False
     self._busy: set[int] = set()
@@ -157,7 +161,7 @@ class Threads(contract.Pool):
       self._programs[devices] = program
     return self._programs[devices]
 
-  def _inbox(self, job: _Job) -> queue.SimpleQueue:
+  def _inbox(self, job: _Job) -> 'queue.SimpleQueue[_Job | None]':
     return self._inboxes[self._devices.index(job.devices[0])]
 
   def _arrival(self) -> Push:
@@ -171,20 +175,26 @@ class Threads(contract.Pool):
 
     Otherwise the first device to be ready would push alone for a while.
     """
-    trials = {job.devices: job for job in self._first}
+    sent, self._first = self._first or [], None
+    trials = {job.devices: job for job in sent}
     for job in trials.values():
       self._inbox(job).put(job)
     for job in trials.values():
       for _ in job.workers:
         self._arrival()
-    sent, self._first = self._first, None
     for job in sent:
       self._inbox(job).put(job)
 
 
-def _work(inbox, arrivals, clock, closed) -> None:
+def _work(
+  inbox: 'queue.SimpleQueue[_Job | None]',
+  arrivals: 'queue.SimpleQueue[Push | BaseException]',
+  clock: '_Stopwatch',
+  closed: threading.Event,
+) -> None:
   """A device's thread: computes what comes, until it is None."""
   while (job := inbox.get()) is not None and not closed.is_set():
+    pushes: Sequence[Push | BaseException]
     try:
       pushes = _compute(job, clock)
     except BaseException as error:
@@ -196,11 +206,17 @@ def _work(inbox, arrivals, clock, closed) -> None:
     del job, pushes, push  # Nothing is held while we wait.
 
 
-def _run_method(compute, unravel, vector, ids, memory):
+def _run_method(
+  compute: Compute,
+  unravel: Callable[[jax.Array], Any],
+  vector: jax.Array,
+  ids: Sequence[Sequence[int]],
+  memory: Any,
+) -> tuple[jax.Array, jax.Array, Any]:
   """A method's worker, on the device that the vector is on."""
   (device,) = vector.devices()
   memory = jax.device_put(memory, device)
-  loss, message, memory = compute(unravel(vector), *ids, memory)
+  loss, message, memory = compute(unravel(vector), ids[0], memory)
   return loss[None], _ravel(message), memory
 
 
@@ -233,7 +249,11 @@ def _compute(job: _Job, clock: '_Stopwatch') -> list[Push]:
   ]
 
 
-def _end(inboxes, threads, closed) -> None:
+def _end(
+  inboxes: 'Sequence[queue.SimpleQueue[_Job | None]]',
+  threads: Sequence[threading.Thread],
+  closed: threading.Event,
+) -> None:
   """Ends the threads, and waits for those that compute."""
   closed.set()
   for inbox in inboxes:
@@ -246,8 +266,9 @@ def _end(inboxes, threads, closed) -> None:
 class _Stopwatch:
   """Seconds while it ran; read by any thread."""
 
-  def __init__(self):
-    self._state = (0.0, None)  # Seconds before; running since.
+  def __init__(self) -> None:
+    # Seconds before; running since.
+    self._state: tuple[float, float | None] = (0.0, None)
 
   def seconds(self) -> float:
     before, since = self._state
@@ -264,5 +285,5 @@ class _Stopwatch:
 
 
 @jax.jit
-def _ravel(params):
+def _ravel(params: Any) -> jax.Array:
   return ravel_pytree(params)[0]

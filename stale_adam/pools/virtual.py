@@ -159,7 +159,9 @@ class _Recorded:
   def __init__(self, trace: trace_lib.Trace, counterfactual: bool):
     self._trace, self._unchecked = trace, not counterfactual
     self._next = 0  # Arrival.
-    self._places = collections.defaultdict(collections.deque)
+    self._places: collections.defaultdict[int, collections.deque[int]] = (
+      collections.defaultdict(collections.deque)
+    )
     for place, worker in enumerate(trace.worker.tolist()):
       self._places[worker].append(place)
 

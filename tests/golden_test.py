@@ -34,19 +34,6 @@ from stale_adam.nmt.data import batches, vocabulary
 FILE = Path(__file__).with_name('golden.json')
 CLOCK = sa.Clock(0.9, 0.1, 0.2, 0.15, 'normal', 0.5, (1.0, 2.0, 0.7), seed=4)
 PUSHES = 60
-# workers, local, global accumulation, synchronous, pull_every
-COMMUNICATIONS = [
-  (1, 1, 1, False, 1),
-  (4, 1, 1, False, 1),
-  (4, 4, 1, False, 1),
-  (4, 2, 2, False, 1),
-  (4, 1, 4, False, 1),
-  (3, 2, 5, False, 1),
-  (4, 1, 1, True, 1),
-  (4, 2, 4, True, 1),
-  (3, 1, 1, True, 5),
-  (3, 1, 2, False, 3),
-]
 MODELS = {
   'transformer': (300, {'size': 64, 'hidden': 256, 'heads': 4, 'depth': 1}),
   'rnn': (
@@ -150,7 +137,7 @@ def check(name, found):
   )
 
 
-@pytest.mark.parametrize('case', COMMUNICATIONS, ids=str)
+@pytest.mark.parametrize('case', toys.COMMUNICATIONS, ids=str)
 def test_toy(case):
   check(f'toy {case}', toy_run(case))
 
@@ -166,7 +153,7 @@ def test_recorded_threads():
 
 
 def main():
-  runs = {f'toy {case}': toy_run(case) for case in COMMUNICATIONS}
+  runs = {f'toy {case}': toy_run(case) for case in toys.COMMUNICATIONS}
   runs |= {model: model_run(model) for model in MODELS}
   runs['threads'] = recorded_run(threads_order())
   text = json.dumps({'machine': machine(), 'runs': runs})

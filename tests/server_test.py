@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 import reference
+import toys
 from hypothesis import given, settings
 
 import stale_adam as sa
@@ -23,19 +24,7 @@ RATE = 0.02
 ADAM = sa.adam(RATE)  # One for all tests: it is a key of jit's cache.
 SGD = optax.sgd(0.1)
 
-# workers, local, global accumulation, synchronous, pull_every
-CASES = [
-  (1, 1, 1, False, 1),
-  (4, 1, 1, False, 1),
-  (4, 4, 1, False, 1),
-  (4, 2, 2, False, 1),
-  (4, 1, 4, False, 1),
-  (3, 2, 5, False, 1),
-  (4, 1, 1, True, 1),
-  (4, 2, 4, True, 1),
-  (3, 1, 1, True, 5),
-  (3, 1, 2, False, 3),
-]
+CASES = toys.COMMUNICATIONS
 CLOCKS = {
   'equal': sa.Clock(),
   'gamma': sa.Clock(distribution='gamma', spread=0.8, seed=1),

@@ -22,3 +22,17 @@ def init(key):
 
 
 PROBLEM = sa.Problem(init, toy_loss, reference.batch)
+
+# workers, local, global accumulation, synchronous, pull_every
+COMMUNICATIONS = [
+  (1, 1, 1, False, 1),
+  (4, 1, 1, False, 1),
+  (4, 4, 1, False, 1),
+  (4, 2, 2, False, 1),
+  (4, 1, 4, False, 1),
+  (3, 2, 5, False, 1),
+  (4, 1, 1, True, 1),
+  (4, 2, 4, True, 1),
+  (3, 1, 1, True, 5),
+  (3, 1, 2, False, 3),
+]

@@ -34,6 +34,7 @@ from experiments.ledger import execute, scales, texts
 from experiments.ledger.settings import Settings
 from experiments.render.report import label
 from stale_adam import measure, pools
+from stale_adam import policy as policy_lib
 from stale_adam.compiled import decisions
 from stale_adam.nmt import translation
 from stale_adam.trace import Trace
@@ -105,7 +106,10 @@ def check(
   """
   if not COUNTERFACTUAL.value:
     # Compares settings, not flags: a flag may be given its recorded value.
-    trace.check(trace.settings | execute.trace_settings(settings, task))
+    policy = policy_lib.settings(settings.communication)
+    here = {'policy': policy, 'seed': settings.seed}
+    here |= execute.trace_settings(settings, task)
+    trace.check(trace.settings | here)
   decisions.record(settings.communication, trace.worker)
   if out.resolve() == Path(REPLAY.value).resolve().parent:
     raise ValueError(

@@ -57,10 +57,17 @@ class Measure:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _measured(measure, pulled, last, params, gradient, moments):
+def _measured(
+  measure: Measure,
+  pulled: Params,
+  last: Params,
+  params: Params,
+  gradient: Any,
+  moments: list[Any],
+) -> dict[str, jax.Array]:
   norm = optax.tree.norm
   moved = optax.tree.sub(params, last)
-  found = {'distance': norm(optax.tree.sub(params, pulled))}
+  found: dict[str, Any] = {'distance': norm(optax.tree.sub(params, pulled))}
   if gradient is None:
     found['cosine'] = jnp.float32(jnp.nan)
   else:

@@ -39,7 +39,7 @@ class Trace:
   columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     worker = np.asarray(self.worker)
     columns = {name: np.asarray(c) for name, c in self.columns.items()}
     rest = {'seconds': np.array(self.seconds, np.float64)} | columns
@@ -118,8 +118,8 @@ class Trace:
       'settings': self.settings,
       'columns': list(self.columns),
     }
-    arrays = {f'column_{i}': c for i, c in enumerate(self.columns.values())}
-    arrays |= {'worker': self.worker, 'seconds': self.seconds}
+    arrays: dict[str, Any] = {'worker': self.worker, 'seconds': self.seconds}
+    arrays |= {f'column_{i}': c for i, c in enumerate(self.columns.values())}
     with files.replacing(path) as partial, open(partial, 'wb') as file:
       np.savez_compressed(file, header=np.array(json.dumps(header)), **arrays)
 
@@ -182,7 +182,7 @@ class Trace:
 
 
 def _as_json(value: Any) -> Any:
-  def number(value):
+  def number(value: Any) -> Any:
     if hasattr(value, 'tolist'):  # NumPy's or JAX's.
       return value.tolist()
     raise TypeError(f'settings hold {value!r}: use what JSON can hold')

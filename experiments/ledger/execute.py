@@ -76,10 +76,10 @@ def config(settings: Settings, task: translation.Translation) -> dict[str, Any]:
 def trace_settings(
   settings: Settings, task: translation.Translation
 ) -> dict[str, Any]:
-  """All that decides a run's parameters together with its order of arrivals."""
+  """What decides a run's parameters besides policy, seed and arrival order."""
   problem = config(settings, task) | {'text': task.text}
-  communication, seed = problem.pop('communication'), problem.pop('seed')
-  return {'communication': communication, 'seed': seed, 'problem': problem}
+  del problem['communication'], problem['seed']  # The server's trace has them.
+  return {'problem': problem}
 
 
 def execute(

@@ -76,4 +76,7 @@ def compensate_delay(
     new = jax.tree.map(correct, updates, adaptive, params, pulled)
     return new, CompensateState(square)
 
-  return optax.GradientTransformationExtraArgs(init, update)  # type: ignore[arg-type]
+  return optax.GradientTransformationExtraArgs(
+    init,
+    update,  # type: ignore[arg-type]  # optax's type has no `pulled`.
+  )

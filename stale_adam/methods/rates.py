@@ -38,4 +38,7 @@ def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
     return scaled, state
 
   init = lambda params: optax.EmptyState()
-  return optax.GradientTransformationExtraArgs(init, update)
+  return optax.GradientTransformationExtraArgs(
+    init,
+    update,  # type: ignore[arg-type]  # optax's type has no `staleness`.
+  )

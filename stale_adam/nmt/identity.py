@@ -29,7 +29,7 @@ def sha256(corpus: Corpus) -> str:
   return digest.hexdigest()
 
 
-def _add(digest, text: str) -> None:
+def _add(digest: 'hashlib._Hash', text: str) -> None:
   data = text.encode()
   digest.update(len(data).to_bytes(8, 'little'))
   digest.update(data)

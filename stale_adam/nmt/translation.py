@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,15 @@ import sacrebleu
 
 from stale_adam.nmt import identity
 from stale_adam.nmt.data import batches as batches_lib
-from stale_adam.nmt.data import corpus as corpus_lib
+from stale_adam.nmt.data.corpus import Corpus
+from stale_adam.nmt.data.text import Pairs
 from stale_adam.nmt.data.vocabulary import BOS, Vocabulary
 from stale_adam.nmt.models import beam as beam_lib
 from stale_adam.nmt.models import layers
 from stale_adam.nmt.models.loss import cross_entropy
 from stale_adam.nmt.models.rnn import Rnn
 from stale_adam.nmt.models.transformer import Transformer
-from stale_adam.problem import Params, Problem
+from stale_adam.problem import Batch, Params, Problem
 from stale_adam.training import checkpoint
 from stale_adam.training.task import Evaluation
 
@@ -33,6 +34,8 @@ VOCABULARY = 'vocabulary.model'  # File beside the parameters.
 EXAMPLES = 10  # Sentences of the first test that are kept as examples.
 _BUCKET = 16  # Source lengths are rounded up to a multiple of this.
 _POSITIONS = 2048  # Of the source, decoded together.
+
+Network = Transformer | Rnn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,8 +52,9 @@ class Model:
   vocabulary: Vocabulary
   sizes: Mapping[str, Any]
 
-  def build(self, key: jax.Array) -> nnx.Module:
+  def build(self, key: jax.Array) -> Network:
     """A module with fresh parameters."""
+    kinds: dict[str, Callable[..., Network]]
     kinds = {'transformer': Transformer, 'rnn': Rnn}
     if self.kind not in kinds:
       raise ValueError(f'model={self.kind!r}: use one of {sorted(kinds)}')
@@ -62,15 +66,19 @@ class Model:
     return nnx.to_pure_dict(nnx.state(self.build(key)))
 
   @functools.cached_property
-  def _graph(self):
+  def _graph(self) -> nnx.GraphDef[Network]:
     return nnx.split(nnx.eval_shape(lambda: self.build(jax.random.key(0))))[0]
 
-  def bind(self, params: Params) -> nnx.Module:
+  def bind(self, params: Params) -> Network:
     """The module with these parameters; cheap inside jit, slow outside."""
     return nnx.merge(self._graph, params)
 
   def losses(
-    self, params: Params, batch: Mapping[str, jax.Array], key, smoothing: float
+    self,
+    params: Params,
+    batch: Mapping[str, jax.Array],
+    key: jax.Array | None,
+    smoothing: float,
   ) -> tuple[jax.Array, jax.Array]:
     """Sum of the cross-entropy over a batch's target words, and their number.
 
@@ -124,7 +132,7 @@ class Model:
       groups += [(length, count, bucket[i : i + count]) for i in parts]
     results: list[str] = [''] * len(ids)
 
-    def decode(group):
+    def decode(group: tuple[int, int, list[int]]) -> list[str]:
       length, count, members = group
       tokens = batches_lib.Tokens.of([ids[i] for i in members])
       rows = np.arange(len(members))[:, None]
@@ -140,8 +148,10 @@ class Model:
     return results
 
   @functools.cached_property
-  def _search(self):
-    def search(params, source, segments, beam):
+  def _search(self) -> Callable[..., jax.Array]:
+    def search(
+      params: Params, source: jax.Array, segments: jax.Array, beam: int
+    ) -> jax.Array:
       length = source.shape[1] * 3 // 2 + 10
       return beam_lib.search(self.bind(params), source, segments, beam, length)
 
@@ -188,7 +198,7 @@ class Translation:
   def __init__(
     self,
     model: Model,
-    corpus: corpus_lib.Corpus,
+    corpus: Corpus,
     shape: batches_lib.Shape,
     smoothing: float = 0.1,
     validation_beam: int = 1,
@@ -200,13 +210,15 @@ class Translation:
     self.batches = self._batches(corpus.train, shape, seed)
     self.validation = self._batches(corpus.validation, shape, 0)
 
-    def loss(params, batch, key):
+    def loss(params: Params, batch: Batch, key: jax.Array) -> jax.Array:
       total, words = model.losses(params, batch, key, smoothing)
       return total / jnp.maximum(words, 1)
 
     self.problem = Problem(model.init, loss, self.batches.batch)
 
-  def _batches(self, pairs, shape, seed):
+  def _batches(
+    self, pairs: Pairs, shape: batches_lib.Shape, seed: int
+  ) -> batches_lib.Batches:
     encode = lambda text: batches_lib.Tokens.of(
       self.model.vocabulary.encode(text)
     )
@@ -237,7 +249,7 @@ class Translation:
     return float(sums[0] / sums[1])
 
   @functools.cached_property
-  def _losses(self):
+  def _losses(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
     return jax.jit(lambda p, b: self.model.losses(p, b, None, 0.0))
 
   def validation_score(self, params: Params) -> float:
@@ -258,7 +270,7 @@ class Translation:
     return Evaluation(scores, examples, {'sacrebleu_signature': signature})
 
   def bleu(
-    self, params: Params, pairs: corpus_lib.Pairs, beam: int
+    self, params: Params, pairs: Pairs, beam: int
   ) -> tuple[float, str, list[str]]:
     """sacreBLEU of the translations, its signature, and the translations."""
     texts = self.model.translate(params, pairs.source, beam)

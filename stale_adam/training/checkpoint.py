@@ -25,7 +25,9 @@ def save(
     metadata: what is needed to use the parameters, as JSON can hold it.
   """
   leaves = jax.tree_util.tree_flatten_with_path(params)[0]
-  arrays = {_name(keys): np.asarray(leaf) for keys, leaf in leaves}
+  arrays: dict[str, Any] = {
+    _name(keys): np.asarray(leaf) for keys, leaf in leaves
+  }
   with files.replacing(path) as partial, open(partial, 'wb') as file:
     # With the names: a damaged archive may list fewer arrays than it holds.
     text = json.dumps({'metadata': metadata, 'names': list(arrays)})
@@ -66,5 +68,5 @@ def load(path: str | os.PathLike) -> tuple[Params, dict[str, Any]]:
   return params, text['metadata']
 
 
-def _name(keys) -> str:
+def _name(keys: tuple[Any, ...]) -> str:
   return '/'.join(str(k.key) for k in keys)

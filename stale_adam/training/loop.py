@@ -1,4 +1,4 @@
-"""The training loop, written once for every communication and every pool."""
+"""The training loop, written once for every policy and every pool."""
 
 import dataclasses
 import time
@@ -12,12 +12,14 @@ import optax
 import tensorboardX
 import tqdm
 
-from stale_adam import server
-from stale_adam.policy import Communication
+from stale_adam.policy import Policy
+from stale_adam.pools.contract import Pool
 from stale_adam.problem import Params
+from stale_adam.server import Reply, Server, serve
 from stale_adam.trace import Trace
 from stale_adam.training import checkpoint
 from stale_adam.training.task import Budget, Task
+from stale_adam.worker import Push, Worker
 
 
 @dataclasses.dataclass
@@ -57,13 +59,17 @@ class Outcome:
 def train(
   task: Task,
   optimizer: optax.GradientTransformation,
-  communication: Communication,
-  pool: Any,
+  policy: Policy,
+  pool: Pool,
   budget: Budget,
   seed: int,
   out: Path,
   metadata: dict[str, Any],
   title: str = 'train',
+  *,
+  per_push: optax.GradientTransformation | None = None,
+  worker: Worker | None = None,
+  reply: Reply | None = None,
   measure: Callable[..., Mapping[str, Any]] | None = None,
 ) -> Outcome:
   """Trains until the budget is spent or validation no longer improves.
@@ -73,7 +79,7 @@ def train(
   Args:
     task: what is learnt.
     optimizer: any optax transformation.
-    communication: how workers and server talk.
+    policy: who is used, when to update, who is answered.
     pool: where the workers run; closed at the end.
     budget: how long to train.
     seed: of parameters and dropout.
@@ -81,6 +87,9 @@ def train(
       events.
     metadata: stored with the parameters.
     title: of the progress bar.
+    per_push: transformation of every push before the sum; as of `serve`.
+    worker: what a worker sends and remembers; as of `serve`.
+    reply: what a pull returns; as of `serve`.
     measure: as of `serve`. Means between validations become events; the values
       of every push become columns of the trace.
   """
@@ -93,8 +102,16 @@ def train(
     dynamic_ncols=True,
     mininterval=0.5,
   )
-  arrivals = server.serve(
-    task.problem, optimizer, communication, pool, seed, measure=measure
+  arrivals = serve(
+    task.problem,
+    optimizer,
+    policy,
+    pool,
+    seed,
+    per_push=per_push,
+    worker=worker,
+    reply=reply,
+    measure=measure,
   )
   writer = tensorboardX.SummaryWriter(str(out))
   run = _Run(task, budget, total, bar, pool)
@@ -108,7 +125,6 @@ def train(
         run.best_params = jax.tree.map(np.asarray, params)
         checkpoint.save(out / 'params.npz', run.best_params, metadata)
   finally:
-    arrivals.close()
     pool.close()
     writer.close()
     bar.close()
@@ -119,23 +135,26 @@ def train(
 class _Run:
   """Counts what arrives, and decides when to validate and when to stop."""
 
-  def __init__(self, task: Task, budget: Budget, total: int, bar, pool):
+  def __init__(
+    self, task: Task, budget: Budget, total: int, bar: tqdm.tqdm, pool: Pool
+  ):
     self.task, self.budget, self.total = task, budget, total
     self.bar, self.pool = bar, pool
     self.curve: list[dict[str, Any]] = []
     self.best_params: Params = None
-    self.pushes: list[server.Push] = []
+    self.pushes: list[Push] = []
     self.measured: dict[str, float] = {}  # Means since the last validation.
     self.units = 0
     self.seconds = 0.0
     self._validated = 0  # Pushes.
 
-  def points(self, arrivals: Iterator) -> Iterator[tuple[dict, Params]]:
+  def points(
+    self, arrivals: Iterator[tuple[Push, Server]]
+  ) -> Iterator[tuple[dict[str, Any], Params]]:
     """Yields each validation's point of the curve and its parameters."""
     every = due = self.budget.validate_every
     began = time.monotonic()
-    state = None
-    for push, state in arrivals:
+    for push, server in arrivals:
       units = sum(self.task.units(batch_id) for batch_id in push.ids)
       self.units += units
       self.pushes.append(push)
@@ -143,20 +162,22 @@ class _Run:
       if self.units < min(due, self.total):
         continue
       due = (self.units // every + 1) * every
-      yield from self._point(state, began)
+      yield from self._point(server, began)
       if self.units >= self.total or self._exhausted():
         return
       began = time.monotonic()
     if self._validated < len(self.pushes):
-      yield from self._point(state, began)
+      yield from self._point(server, began)
 
-  def _point(self, state: server.Server, began: float) -> Iterator:
-    jax.block_until_ready(state.params)
+  def _point(
+    self, server: Server, began: float
+  ) -> Iterator[tuple[dict[str, Any], Params]]:
+    jax.block_until_ready(server.params)
     self.seconds += time.monotonic() - began
     with self.pool.paused():
-      yield self._validate(state), state.params
+      yield self._validate(server), server.params
 
-  def _validate(self, state: server.Server) -> dict:
+  def _validate(self, server: Server) -> dict[str, Any]:
     task = self.task
     new = jax.device_get(self.pushes[self._validated :])
     self.pushes[self._validated :] = new  # No longer on the device.
@@ -166,15 +187,15 @@ class _Run:
       for name in new[-1].measured or ()
     }
     point = {
-      'updates': state.version,
+      'updates': server.version,
       'pushes': len(self.pushes),
       task.unit: self.units,
       'epochs': self.units / task.units_per_epoch,
       'virtual_seconds': new[-1].seconds,
       'seconds': self.seconds,
       'train_loss': float(np.mean([push.loss for push in new])),
-      'validation_loss': task.validation_loss(state.params),
-      task.metric: task.validation_score(state.params),
+      'validation_loss': task.validation_loss(server.params),
+      task.metric: task.validation_score(server.params),
     }
     self.curve.append(point)
     best = max(p[task.metric] for p in self.curve)

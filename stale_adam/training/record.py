@@ -13,14 +13,16 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable, Collection
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from stale_adam import files
 
-_NUMBER = (int, float, type(None))
-_FIELDS = {
+_Kind = type | tuple[type, ...]
+_NUMBER: _Kind = (int, float, type(None))
+_FIELDS: dict[str, _Kind] = {
   'experiment': str,
   'scale': str,
   'run': str,
@@ -81,7 +83,9 @@ def virtual_speed(record: dict[str, Any]) -> float:
   return record[rate(record)]['virtual']
 
 
-def _only(record: dict[str, Any], form: str, chosen) -> str:
+def _only(
+  record: dict[str, Any], form: str, chosen: Callable[[str], bool]
+) -> str:
   found = [name for name in record if chosen(name)]
   if len(found) != 1:
     raise ValueError(
@@ -99,15 +103,17 @@ def validate(record: dict[str, Any]) -> None:
   if not isinstance(record, dict):
     raise ValueError(f'a record is an object, not {type(record).__name__}')
   name, speed = metric(record), rate(record)
-  fields = {f'best_{name}': _NUMBER, f'test_{name}': dict, speed: dict}
-  for field, kind in (_FIELDS | fields).items():
+  named = {f'best_{name}': _NUMBER, f'test_{name}': dict, speed: dict}
+  for field, kind in {**_FIELDS, **named}.items():
     if field not in record or not isinstance(record[field], kind):
       raise ValueError(
         f'record field {field!r} is {record.get(field)!r}: it must be of type '
         f'{getattr(kind, "__name__", "number")}'
       )
   needed = {*_POINT, name, *_unit(record, name)}
-  parts = [(f'curve[{i}]', p, needed) for i, p in enumerate(record['curve'])]
+  parts: list[tuple[str, Any, Collection[str]]] = [
+    (f'curve[{i}]', p, needed) for i, p in enumerate(record['curve'])
+  ]
   parts.append(('provenance', record['provenance'], _PROVENANCE))
   parts.append((speed, record[speed], ('virtual', 'measured')))
   if 'text' in record:
@@ -188,7 +194,7 @@ def _git(*arguments: str) -> str | None:
   return done.stdout.strip() if done.returncode == 0 else None
 
 
-def _finite(value):
+def _finite(value: Any) -> Any:
   if isinstance(value, dict):
     return {str(k): _finite(v) for k, v in value.items()}
   if isinstance(value, list | tuple):

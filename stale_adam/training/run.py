@@ -12,16 +12,19 @@ import numpy as np
 import optax
 
 from stale_adam import trace as trace_lib
-from stale_adam.policy import Communication
+from stale_adam.policy import Policy
+from stale_adam.pools.contract import Pool
+from stale_adam.server import Reply
 from stale_adam.training import loop, record
 from stale_adam.training.task import Budget, Task
+from stale_adam.worker import Worker
 
 
 def run(
   task: Task,
   optimizer: optax.GradientTransformation,
-  communication: Communication,
-  pool: Any,
+  policy: Policy,
+  pool: Pool,
   budget: Budget,
   out: Path,
   identity: Mapping[str, Any],
@@ -29,6 +32,9 @@ def run(
   seed: int = 0,
   settings: Mapping[str, Any] | None = None,
   metadata: Mapping[str, Any] | None = None,
+  per_push: optax.GradientTransformation | None = None,
+  worker: Worker | None = None,
+  reply: Reply | None = None,
   measure: Callable[..., Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
   """Trains, tests the best parameters, and writes `out/record.json`.
@@ -36,7 +42,7 @@ def run(
   Args:
     task: what is learnt.
     optimizer: any optax transformation.
-    communication: how workers and server talk.
+    policy: who is used, when to update, who is answered.
     pool: where the workers run; closed at the end.
     budget: how long to train.
     out: directory for the record, parameters, trace and events; those of an
@@ -44,8 +50,11 @@ def run(
     identity: the fields of the record that say which run it is: `experiment`,
       `scale`, `run` (its name), `config`, and any others.
     seed: of parameters and batches.
-    settings: what the trace was recorded with, kept in the trace.
+    settings: more of what was run, kept in the trace beside policy and seed.
     metadata: what is needed to use the parameters, kept beside them.
+    per_push: transformation of every push before the sum; as of `serve`.
+    worker: what a worker sends and remembers; as of `serve`.
+    reply: what a pull returns; as of `serve`.
     measure: as of `serve`.
 
   Returns:
@@ -59,19 +68,21 @@ def run(
   outcome = loop.train(
     task,
     optimizer,
-    communication,
+    policy,
     pool,
     budget,
     seed,
     out,
     dict(metadata or {}),
     identity['run'],
-    measure,
+    per_push=per_push,
+    worker=worker,
+    reply=reply,
+    measure=measure,
   )
   machine = {'device': device, 'devices': len(devices)}
-  arrivals = dataclasses.replace(
-    outcome.trace, settings=dict(settings or {}) | machine
-  )
+  known = {**outcome.trace.settings, **(settings or {}), **machine}
+  arrivals = dataclasses.replace(outcome.trace, settings=known)
   arrivals.save(out / 'trace.npz')
   tested = task.test(outcome.best_params)
   made = {
@@ -81,7 +92,7 @@ def run(
     f'test_{task.metric}': dict(tested.scores),
     **tested.signature,
     'examples': list(tested.examples),
-    **_summary(arrivals, communication.workers),
+    **_summary(arrivals, policy.workers),
     task.rate: outcome.speed(),
     'provenance': origin | {'seconds': time.monotonic() - began},
   }

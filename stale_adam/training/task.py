@@ -68,7 +68,7 @@ class Budget:
   validate_every: int = 100_000
   patience: int = 5
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for field in dataclasses.fields(self):
       value: Any = getattr(self, field.name)
       if not value > 0:

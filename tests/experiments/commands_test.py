@@ -299,6 +299,11 @@ MISTAKES = [
     'learning_rate: 0.003 in the trace, 0.001 here.*counterfactual',
   ),
   (
+    'train --replay={threaded}/trace.npz --workers=3 --seed=1 '
+    '--out={folder}/refused',
+    'policy.workers: 2 in the trace, 3 here.*seed: 0 in the trace, 1 here',
+  ),
+  (
     'train --replay={threaded}/trace.npz --counterfactual --workers=1 '
     '--out={folder}/refused',
     'worker 1, who has no work',

@@ -3,6 +3,7 @@
 A softmax classifier on three clouds of points: no text, no translation.
 """
 
+import itertools
 import json
 
 import jax
@@ -73,6 +74,56 @@ def made(tmp_path_factory):
     metadata={'classes': 3},
   )
   return result, out
+
+
+def trained(out, policy, **more):
+  """A short run: its record and its trace."""
+  identity = {'experiment': 'clouds', 'scale': 'tiny', 'run': 'methods'}
+  budget = Budget(epochs=1, validate_every=160)
+  pool = sa.pools.Virtual(sa.Clock())
+  run(
+    *(Clouds(), sa.adam(0.1), policy, pool, budget, out),
+    identity | {'config': {}},
+    seed=5,
+    **more,
+  )
+  return record.read(out / 'record.json'), sa.Trace.load(out / 'trace.npz')
+
+
+def test_any_policy_leaves_a_record_and_its_name_in_the_trace(tmp_path):
+  found, trace = trained(
+    tmp_path,
+    sa.methods.BackupWorkers(3),
+    settings={'problem': 'clouds'},
+    per_push=sa.methods.scale_by_staleness(),
+  )
+  assert found['trace_sha256'] == trace.digest()
+  assert trace.settings['policy']['name'] == 'BackupWorkers'
+  assert trace.settings['policy']['workers'] == 3
+  # Of three pushes at a version, the last comes too late.
+  assert trace.columns['used'].tolist()[:6] == [1, 1, 0, 1, 1, 0]
+  assert (trace.settings['seed'], trace.settings['problem']) == (5, 'clouds')
+  assert trace.settings['devices'] == len(jax.devices())
+
+
+@pytest.mark.parametrize(
+  'method',
+  [
+    {'per_push': sa.methods.scale_by_staleness()},
+    {'worker': sa.methods.drop_gradients(0.8)},
+    {'reply': sa.methods.predict_weights(0.1, 3.0)},
+  ],
+  ids=lambda method: next(iter(method)),
+)
+def test_methods_work_as_in_serve(method, tmp_path):
+  def losses(**more):
+    setting = Clouds().problem, sa.adam(0.1), sa.Communication(4)
+    with sa.pools.Virtual(sa.Clock()) as pool:
+      pushes = sa.serve(*setting, pool, seed=5, **more)
+      return [float(p.loss) for p, _ in itertools.islice(pushes, 10)]
+
+  _, trace = trained(tmp_path, sa.Communication(4), **method)
+  assert trace.columns['loss'].tolist() == losses(**method) != losses()
 
 
 def test_a_classifier_learns_with_stale_gradients(made):

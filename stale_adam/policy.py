@@ -6,6 +6,7 @@ so that any order of arrivals can be replayed.
 """
 
 import dataclasses
+import json
 import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
@@ -48,7 +49,16 @@ class Decision(NamedTuple):
 
 
 class Policy(Protocol):
-  """Decides who is used, when to update, and who is answered."""
+  """Decides who is used, when to update, and who is answered.
+
+  A frozen dataclass, whose fields a trace keeps. Seconds are not known to it:
+  the order of arrivals alone determines a run. A worker in flight cannot be
+  restarted; its push can be dropped when it arrives.
+
+  A policy may have a property `all_reduce`. If it is true, all workers always
+  push at one snapshot, no push is dropped, and the update on the last of them
+  answers all: then a pool may sum their gradients before they arrive.
+  """
 
   @property
   def workers(self) -> int:
@@ -66,14 +76,31 @@ def settings(policy: Policy) -> dict[str, Any]:
   """A policy's name and its fields, for a trace to keep and to compare.
 
   Raises:
-    TypeError: if the policy is not a dataclass.
+    TypeError: if the policy is not a dataclass, or JSON cannot hold a field.
+    ValueError: if workers or local_accumulation is no whole number from 1 up,
+      or a number is not finite.
   """
   if not dataclasses.is_dataclass(policy) or isinstance(policy, type):
     raise TypeError(
       f'policy={policy!r}: use an instance of a frozen dataclass, whose fields '
       'a trace can keep'
     )
-  return {'name': type(policy).__name__} | dataclasses.asdict(policy)
+  check_whole(
+    workers=policy.workers, local_accumulation=policy.local_accumulation
+  )
+  found = {'name': type(policy).__name__} | dataclasses.asdict(policy)
+  try:
+    return json.loads(json.dumps(found, allow_nan=False, default=_number))
+  except (TypeError, ValueError) as error:
+    raise type(error)(
+      f'policy={policy!r}: a trace keeps its fields as JSON: {error}'
+    ) from None
+
+
+def _number(value: Any) -> Any:
+  if hasattr(value, 'tolist'):  # NumPy's or JAX's.
+    return value.tolist()
+  raise TypeError(f'{value!r} is no JSON')
 
 
 def check_whole(least: int = 1, **fields: Any) -> None:
@@ -143,10 +170,7 @@ class Communication:
 
   @property
   def all_reduce(self) -> bool:
-    """Whether all workers push at one snapshot and all pushes are summed.
-
-    Then a pool may sum their gradients before they reach the server.
-    """
+    """Whether pools may sum the workers' gradients; see `Policy`."""
     return self.synchronous
 
   def decide(self, arrival: Arrival) -> Decision:

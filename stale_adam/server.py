@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from stale_adam import policy as policy_lib
@@ -85,7 +86,35 @@ class Server(NamedTuple):
   last: Params | None
 
 
-Reply = Callable[[Server, int], Params]  # What a pull returns.
+class Visible(NamedTuple):
+  """What a reply may know of the server: arrays only.
+
+  Attributes:
+    published: parameters that pulls return without a reply.
+    params: parameters in force.
+    optimizer_state: the optimizer's.
+    per_push_state: that of the transformation of pushes.
+    version: updates applied so far, an int32 scalar.
+  """
+
+  published: Params
+  params: Params
+  optimizer_state: Any
+  per_push_state: Any
+  version: Any
+
+
+# What a pull returns, from what is visible and the worker, an int32 scalar. It
+# is compiled, so that a run and its compiled simulation round alike.
+Reply = Callable[[Visible, Any], Params]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def replied(reply: Reply, visible: Visible, worker: Any) -> Params:
+  """Runs a reply, as one compiled function."""
+  params = reply(visible, worker)
+  worker_lib.check_message('reply', params, visible.published)
+  return params
 
 
 def keys(seed: Any) -> tuple[jax.Array, jax.Array]:
@@ -110,15 +139,15 @@ def init(
   # The type of all later parameters, else the gradient compiles twice: not
   # NumPy's, and not one that yields to others, as a Python number's does.
   params = jax.tree.map(lambda x: jnp.array(x, jnp.asarray(x).dtype), params)
-  state = update.init(optimizer, params, staleness=jnp.float32(0))
-  per_push_state = ()
+  state, _ = update.init(optimizer, params, staleness=jnp.float32(0))
+  per_push_state: Any = ()
   if per_push is not None:
     more = update.about_push(params, 0, 0)
-    per_push_state = update.init(per_push, params, **more)
-  remembered = [worker.init(params) for _ in range(workers)]
-  placed = jax.device_put((params, state, per_push_state, remembered), device)
-  params, state, per_push_state, remembered = placed
-  known = jax.tree.leaves(remembered)
+    per_push_state, pushed = update.init(per_push, params, **more)
+    worker_lib.check_message('transformation of pushes', pushed, params)
+  memory = [worker.init(params, i) for i in range(workers)]
+  placed = jax.device_put((params, state, per_push_state, memory), device)
+  params, state, per_push_state, memory = placed
   return Server(
     params=params,
     optimizer_state=state,
@@ -129,7 +158,7 @@ def init(
     version=0,
     published=Snapshot(0, params),
     held={},
-    memory=dict(enumerate(remembered)) if known else {},
+    memory=dict(enumerate(memory)) if jax.tree.leaves(memory) else {},
     waiting=tuple(range(workers)),
     pushes=(0,) * workers,
     next_id=0,
@@ -247,7 +276,7 @@ def pull(
     worker: who pulls.
     local_accumulation: L, batches that it gets.
     seconds: of the arrival that this replies to.
-    reply: `reply(server, worker) -> params`: what the worker gets instead of
+    reply: `reply(visible, worker) -> params`: what the worker gets instead of
       the published parameters; the snapshot's version is the published one.
 
   Returns:
@@ -255,7 +284,15 @@ def pull(
   """
   snapshot = server.published
   if reply is not None:
-    snapshot = snapshot._replace(params=reply(server, worker))
+    visible = Visible(
+      snapshot.params,
+      server.params,
+      server.optimizer_state,
+      server.per_push_state,
+      np.int32(server.version),
+    )
+    params = replied(reply, visible, np.int32(worker))
+    snapshot = snapshot._replace(params=params)
   after = server.next_id + local_accumulation
   ids = [*range(server.next_id, after)]
   pushes = sum(server.pushes)
@@ -314,8 +351,9 @@ def serve(
     worker: what a worker sends and remembers; the default sends the sum of its
       L gradients and remembers nothing.
     reply: what a pull returns instead of the published parameters; see `pull`.
-    resume: a server to continue. What it holds in flight is computed again, a
-      pure function of snapshot, ids and memory.
+    resume: a server to continue, which is consumed. What it holds in flight is
+      computed again, a pure function of snapshot, ids and memory. Order and
+      seconds are the pool's, which begins anew.
     measure: `measure(pulled, last, server, message)`, called before every push
       is applied, with the parameters pulled, those before the last update, the
       server and the message; see `measure.Measure`. It costs time.
@@ -329,22 +367,22 @@ def serve(
   Raises:
     TypeError: if the pool lacks a verb of `pools.contract.Pool`.
     ValueError: if the policy answers a worker that does not wait, or leaves all
-      workers waiting.
+      workers waiting; if `resume` is of another run, or cannot be continued.
   """
   contract.check(pool)
   init_key, batch_key = keys(seed)
   device = device or next(iter(init_key.devices()))
   run = _Run(problem, policy, seed, batch_key, worker, per_push, reply)
-  server = resume or init(
-    *(optimizer, problem.init(init_key), policy.workers, per_push),
-    *(run.worker, device),
-  )
-  if measure:
-    server = server._replace(last=server.params)
-  for held in server.held:
-    pool.send(held, run.work(server, held))
   if resume is None:
+    params = problem.init(init_key)
+    start = (optimizer, params, policy.workers, per_push, run.worker, device)
+    server = init(*start)
     server = run.answer(server, pool, server.waiting, 0.0)
+  else:
+    server = resume
+    run.send_again(server, pool)
+  if measure and server.last is None:
+    server = server._replace(last=server.params)
   while (arrived := pool.receive()) is not None:
     pulled = None
     if per_push is not None or measure:
@@ -395,14 +433,17 @@ class _Run:
     self.settings = {'policy': policy_lib.settings(policy), 'seed': seed}
     self._policy, self._reply = policy, reply
     gradient = worker_lib.Gradient(problem, key)
-    self._compute = functools.partial(self.worker.compute, gradient)
     self._gradient = gradient if plain else None
+    self._compute = functools.partial(worker_lib.compute, self.worker, gradient)
+    if plain:  # Nothing to check.
+      self._compute = functools.partial(self.worker.compute, gradient)
     # Pushes that are only ever summed may be summed on their way.
     summed = plain and per_push is None and reply is None
     group = summed and getattr(policy, 'all_reduce', False)
     self._group = policy.workers if group else 1
 
-  def work(self, server: Server, worker: int) -> Work:
+  def work(self, server: Server, worker: int, alone: bool = False) -> Work:
+    """The work that a worker has in flight; `alone`, without its group."""
     held = server.held[worker]
     return Work(
       self._compute,
@@ -411,9 +452,35 @@ class _Run:
       server.memory.get(worker),
       held.version,
       self._gradient,
-      self._group,
+      1 if alone else self._group,
       self.settings,
     )
+
+  def send_again(self, server: Server, pool: contract.Pool) -> None:
+    """Sends what a server that is resumed has in flight.
+
+    Raises:
+      ValueError: if the server is of another run, or cannot be continued.
+    """
+    workers, leaves = len(server.pushes), jax.tree.leaves
+    if workers != self._policy.workers:
+      raise ValueError(
+        f'the server to resume has {workers} workers, the policy '
+        f'{self._policy.workers}: use the policy that it ran with'
+      )
+    if any(getattr(x, 'is_deleted', bool)() for x in leaves(server)):
+      raise ValueError(
+        'the server to resume was consumed by its next arrival: keep the last '
+        'one that a run yielded, or a copy of its arrays'
+      )
+    if server.summed and server.accumulator is None:
+      raise ValueError(
+        f'the server to resume lacks the gradients of {server.summed} pushes, '
+        'which the pool had yet to sum: resume where an update was made'
+      )
+    alone = len(server.held) < workers  # Its group cannot be complete.
+    for worker in server.held:
+      pool.send(worker, self.work(server, worker, alone))
 
   def answer(
     self,

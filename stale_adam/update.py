@@ -36,13 +36,18 @@ def about_push(pulled: Params, staleness: Any, worker: Any) -> dict[str, Any]:
   }
 
 
-def init(transformation: Transformation, params: Params, **more: Any) -> Any:
+def init(
+  transformation: Transformation, params: Params, **more: Any
+) -> tuple[Any, Any]:
   """A transformation's state, with memory and dtypes that stay as they are.
 
   Args:
     transformation: any optax transformation.
     params: of the problem.
     more: the extra arguments that its update will get, if it takes any.
+
+  Returns:
+    (the state, the shapes and dtypes of what an update returns).
   """
   # Some optimizers keep the parameters in their state. The state's memory is
   # reused at every update, the parameters' is not: they must not be the same.
@@ -53,9 +58,9 @@ def init(transformation: Transformation, params: Params, **more: Any) -> Any:
   # Some let dtypes grow, from bfloat16 to float32 say: at once, not later.
   types = lambda state: [x.dtype for x in jax.tree.leaves(state)]
   while True:
-    _, after = jax.eval_shape(update, params, state, params)
+    found, after = jax.eval_shape(update, params, state, params)
     if types(after) == types(state):
-      return state
+      return state, found
     state = jax.tree.map(lambda x, y: x.astype(y.dtype), state, after)
 
 

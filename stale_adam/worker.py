@@ -110,26 +110,71 @@ class Worker(NamedTuple):
   """What a worker sends, and what it remembers between two pushes.
 
   Attributes:
-    init: `init(params) -> memory`, any pytree of arrays, or None.
-    compute: `compute(gradient, params, ids, memory) -> (loss, message,
-      memory)`. `gradient(params, ids) -> (loss, sum of gradients)` takes the L
-      ids or a part of them, in one call or in several; the ids themselves tell
-      nothing. `message` has the structure of the parameters, `loss` is the
-      scalar to report. Arrays are computed in jitted functions or by the
-      gradient: then a run and its compiled simulation round alike.
+    init: `init(params, worker) -> memory`, any pytree of arrays, or None.
+    compute: `compute(gradient, params, batches, memory) -> (loss, message,
+      memory)`. `batches` is range(L); `gradient(params, batches) -> (loss, sum
+      of gradients)` takes all of them or a part, in one call or in several.
+      `message` has the structure, shapes and dtypes of the parameters; `loss`
+      is the scalar array to report.
+
+  Between two gradients, and after the last one, all arrays are computed in one
+  jitted function: XLA may round two of them differently once they are compiled
+  together, as in `simulate`. Nothing is donated: what is in flight may be
+  computed again.
   """
 
-  init: Callable[[Params], Any]
+  init: Callable[[Params, int], Any]
   compute: Callable[..., tuple[Any, Any, Any]]
 
 
 def _sum_locally(
-  gradient: 'Gradient', params: Params, ids: Sequence[int], memory: Any
+  gradient: Callable[..., Any], params: Params, batches: Any, memory: Any
 ) -> tuple[Any, Any, Any]:
-  return *gradient(params, ids), memory
+  return *gradient(params, batches), memory
 
 
-SUM = Worker(init=lambda params: None, compute=_sum_locally)
+SUM = Worker(init=lambda params, worker: None, compute=_sum_locally)
+
+
+def compute(
+  worker: Worker,
+  gradient: 'Gradient',
+  params: Params,
+  ids: Sequence[int],
+  memory: Any,
+) -> tuple[Any, Any, Any]:
+  """Runs a worker on the batches that its work names: (loss, message, memory).
+
+  Raises:
+    ValueError: if it does not return these three, or the message is not of the
+      parameters' structure, shapes and dtypes.
+  """
+  some = lambda params, batches: gradient(params, [ids[i] for i in batches])
+  found = worker.compute(some, params, range(len(ids)), memory)
+  if len(found) != 3:
+    raise ValueError(
+      f'the worker returned {len(found)} values: return loss, message, memory'
+    )
+  loss, message, new = found
+  check_message('worker', message, params)
+  # The server reuses the message's memory; what is kept must not share it.
+  kept = {id(x) for x in jax.tree.leaves((params, memory, new))}
+  copy = lambda x: jnp.copy(x) if id(x) in kept else x
+  return loss, jax.tree.map(copy, message), new
+
+
+def check_message(sender: str, message: Any, params: Params) -> None:
+  """Refuses a message that the server cannot sum.
+
+  Raises:
+    ValueError: if structure, shapes or dtypes are not the parameters'.
+  """
+  form = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  if (found := form(message)) != (wanted := form(params)):
+    raise ValueError(
+      f'the message of the {sender} has shapes and dtypes {found}: it must '
+      f'have those of the parameters, {wanted}'
+    )
 
 
 class Gradient:

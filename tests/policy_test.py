@@ -74,3 +74,4 @@ def test_a_version_that_is_not_published_is_not_pulled(linear, scripted):
   for _, (push, _), (wanted, _) in zip(draws, ours, theirs, strict=False):
     assert push.pulled_version == wanted.pulled_version
     assert push.staleness == wanted.staleness
+    assert push.pulled_version % 3 == 0

@@ -199,6 +199,7 @@ def train(
   local=1,
   per_push=None,
   worker=None,
+  local_worker=None,
   reply=None,
 ):
   """The server with methods, for a given order of arrivals.
@@ -207,25 +208,28 @@ def train(
     optimizer: `update(params, gradient, staleness) -> params`.
     arrivals: worker ids.
     workers: N.
-    decide: `decide(asked) -> (use, update, answered)`.
+    decide: `decide(asked) -> (use, update, answered)`; a fourth value tells
+      whether an update is published.
     local: L.
     per_push: `per_push(gradient, params, pulled, staleness) -> gradient`.
     worker: `worker(gradient, memory) -> (message, memory)`, memory {} at first.
-    reply: `reply(params, optimizer) -> params`.
+    local_worker: `local_worker(pulled, ids, memory) -> (message, memory)`
+      instead, which takes its gradients itself.
+    reply: `reply(published, optimizer) -> params`.
 
   Returns:
     (params by version, staleness of each push, whether each was used).
   """
   reply = reply or (lambda params, optimizer: params)
-  numbers, held, waiting = itertools.count(), {}, []
+  numbers, held, waiting, published = itertools.count(), {}, [], 0
   versions = [{k: x.astype(np.float64) for k, x in initial().items()}]
   memory = {w: {} for w in range(workers)}
   summed, ages, staleness, used = {}, [], [], []
 
   def pull(who):
     ids = list(itertools.islice(numbers, local))
-    params = reply(versions[-1], optimizer)
-    held[who] = len(versions) - 1, params, ids
+    params = reply(versions[published], optimizer)
+    held[who] = published, params, ids
 
   for who in range(workers):
     pull(who)
@@ -239,8 +243,10 @@ def train(
         message[k] = message.get(k, 0.0) + g
     if worker:
       message, memory[who] = worker(message, memory[who])
+    if local_worker:
+      message, memory[who] = local_worker(pulled, ids, memory[who])
     asked = Asked(who, age, len(ages), len(versions) - 1, waiting)
-    use, update, answered = decide(asked)
+    use, update, answered, *publish = decide(asked)
     if use:
       if per_push:
         message = per_push(message, versions[-1], pulled, age)
@@ -250,6 +256,7 @@ def train(
       extra = () if type(optimizer) is Adam else (np.mean(ages),)
       versions.append(optimizer.update(versions[-1], summed, *extra))
       summed, ages = {}, []
+      published = len(versions) - 1 if all(publish) else published
     for ready in answered:
       waiting.remove(ready)
       pull(ready)

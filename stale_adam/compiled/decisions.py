@@ -156,7 +156,10 @@ def record(
       row = _row(push, before, after)
       if replies:
         answers = [*pool.sent, *[0] * (policy.workers - len(pool.sent))]
+        old = 0 if before is None else before.published.version
         row |= {'answered': len(pool.sent), 'replies': answers}
+        row |= {'published': after.published.version > old}
+        row |= {'total': after.version}
       for name, value in row.items():
         found[name].append(value)
       before = after
@@ -194,6 +197,8 @@ _COLUMNS = (
   'ids',  # [L]
 )
 _REPLIES = (
+  'total',  # Updates after the push: 'version' is a slot of a ring.
+  'published',  # Whether the push published a version.
   'answered',  # How many workers are, after the push.
   'replies',  # [N], these workers.
 )

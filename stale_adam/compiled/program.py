@@ -38,11 +38,13 @@ class Carry(NamedTuple):
 
   Attributes:
     pullable: the versions in a ring; with a reply, what every worker holds.
+    published: parameters that pulls return; None without a reply.
     held: (params, optimizer state, per-push state, accumulator).
     memory: every worker's, stacked; None if they have none.
   """
 
   pullable: Any
+  published: Any
   held: Held
   memory: Any
 
@@ -50,9 +52,13 @@ class Carry(NamedTuple):
 def begin(static: Static, server: server_lib.Server) -> Carry:
   """What the first push finds."""
   stack = lambda *x: jnp.stack(x)
-  pullable = memory = accumulator = None
+  pullable = published = memory = accumulator = None
   if static.reply is not None:
-    replies = [static.reply(server, w) for w in server.waiting]
+    published = server.params
+    known = server.params, server.optimizer_state, server.per_push_state
+    visible = server_lib.Visible(published, *known, jnp.int32(0))
+    reply = functools.partial(server_lib.replied, static.reply, visible)
+    replies = [reply(np.int32(w)) for w in server.waiting]
     pullable = jax.tree.map(stack, *replies)
   if server.memory:
     memory = jax.tree.map(stack, *server.memory.values())
@@ -65,7 +71,7 @@ def begin(static: Static, server: server_lib.Server) -> Carry:
     server.per_push_state,
     accumulator,
   )
-  return Carry(pullable, held, memory)
+  return Carry(pullable, published, held, memory)
 
 
 def scan(
@@ -90,7 +96,7 @@ def scan(
 
   def group(carry: Carry, row: Any) -> tuple[Carry, Any]:
     columns, (ids, batches) = row
-    pullable, held, memory = carry
+    pullable, published, held, memory = carry
     mine: Any = 0
     if static.devices > 1:
       mine = jax.lax.axis_index(worker_lib.AXIS)
@@ -114,8 +120,10 @@ def scan(
       if static.reply is None:
         pullable = _put(pullable, columns['version'][i], held[0])
     if static.reply is not None:
-      pullable = _answer(static.reply, columns, pullable, held)
-    return Carry(pullable, held, memory), loss
+      new = lambda x, y: jnp.where(columns['published'][0], x, y)
+      published = jax.tree.map(new, held[0], published)
+      pullable = _answer(static.reply, columns, pullable, published, held)
+    return Carry(pullable, published, held, memory), loss
 
   return jax.lax.scan(group, carry, (part, own))
 
@@ -170,6 +178,7 @@ def _message(
     gradient, params, range(len(ids)), own
   )
   loss, message, _ = jax.eval_shape(run, own)
+  worker_lib.check_message('worker', message, params)
   nothing = lambda own: (
     *jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), (loss, message)),
     own,
@@ -245,14 +254,15 @@ def _answer(
   reply: Callable[..., Any],
   columns: dict[str, Any],
   pullable: Any,
+  published: Params,
   held: Held,
 ) -> Any:
   """Gives the workers that are answered what `reply` returns for them."""
-  now = _server(held, version=columns['version'][0])
+  visible = server_lib.Visible(published, *held[:3], columns['total'][0])
 
   def one(i: Any, pullable: Any) -> Any:
     worker = columns['replies'][0, i]
-    params = reply(now, worker)
+    params = server_lib.replied(reply, visible, worker)
     return _put(pullable, worker, params)
 
   return jax.lax.fori_loop(0, columns['answered'][0], one, pullable)

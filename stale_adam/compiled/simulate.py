@@ -6,7 +6,7 @@ them to `server.apply`.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -51,7 +51,7 @@ def simulate(
   counterfactual: bool = False,
   per_push: optax.GradientTransformation | None = None,
   worker: Worker | None = None,
-  reply: Callable[[server.Server, int], Params] | None = None,
+  reply: server.Reply | None = None,
 ) -> Simulation:
   """Trains as `serve` does when the workers arrive in this order.
 
@@ -82,8 +82,7 @@ def simulate(
       recorded with; otherwise one that differs is refused.
     per_push: as of `serve`.
     worker: as of `serve`. Its memory, like a reply, takes one device.
-    reply: as of `serve`; it is traced, with params, optimizer_state,
-      per_push_state and version of the server.
+    reply: as of `serve`.
 
   Raises:
     ValueError: if a worker arrives that has no work, or the trace was recorded

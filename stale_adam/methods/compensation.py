@@ -41,7 +41,7 @@ def compensate_delay(
   Source: Zheng et al. (2017), "Asynchronous Stochastic Gradient Descent with
     Delay Compensation".
   """
-  if not strength >= 0:
+  if isinstance(strength, float | int) and not strength >= 0:
     raise ValueError(f'strength={strength}: use 0 or more')
   if decay is not None and not 0 <= decay < 1:
     raise ValueError(f'decay={decay}: use a number in [0, 1), or None')

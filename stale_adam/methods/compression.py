@@ -1,7 +1,7 @@
 """Workers that send less than their gradient, and remember the rest."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from stale_adam.problem import Params
-from stale_adam.worker import Gradient, Worker
+from stale_adam.worker import Worker
 
 
 def drop_gradients(rate: float = 0.99) -> Worker:
@@ -38,13 +38,14 @@ def drop_gradients(rate: float = 0.99) -> Worker:
   if not 0 <= rate < 1:
     raise ValueError(f'rate={rate}: drop a share in [0, 1)')
 
-  def init(params: Params) -> Any:
+  def init(params: Params, worker: int) -> Any:
+    del worker
     return jax.tree.map(jnp.zeros_like, params)
 
   def compute(
-    gradient: Gradient, params: Params, ids: Sequence[int], residual: Any
+    gradient: Callable[..., Any], params: Params, batches: Any, residual: Any
   ) -> tuple[Any, Any, Any]:
-    loss, found = gradient(params, ids)
+    loss, found = gradient(params, batches)
     return loss, *_drop(rate, found, residual)
 
   return Worker(init, compute)
@@ -57,7 +58,9 @@ def _drop(rate: float, gradient: Any, residual: Any) -> tuple[Any, Any]:
   size = jnp.abs(ravel_pytree(total)[0])
   count = max(1, round((1 - rate) * size.size))
   threshold = jax.lax.top_k(size, count)[0][-1]
-  keep = jax.tree.map(lambda u: jnp.abs(u) >= threshold.astype(u.dtype), total)
+  # In the threshold's dtype, and so that a NaN is sent: it must show.
+  below = lambda u: jnp.abs(u).astype(threshold.dtype) < threshold
+  keep = jax.tree.map(lambda u: ~below(u), total)
   # Selected, not subtracted: nothing is lost to rounding.
   sent = jax.tree.map(lambda k, u: jnp.where(k, u, 0), keep, total)
   rest = jax.tree.map(lambda k, u: jnp.where(k, 0, u), keep, total)

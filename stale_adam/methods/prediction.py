@@ -2,7 +2,6 @@
 
 import functools
 import math
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from stale_adam.problem import Params
-from stale_adam.server import Server
+from stale_adam.server import Reply, Visible
 
 
 def predict_weights(
@@ -19,14 +18,14 @@ def predict_weights(
   b1: float = 0.9,
   b2: float = 0.98,
   eps: float = 1e-9,
-) -> Callable[[Server, int], Params]:
+) -> Reply:
   """Replies with parameters as Adam would have them some updates later.
 
     theta - sum_{s = 1..tau} rate(t + s) b1^s m_hat / (sqrt(v_hat) + eps)
 
-  with the moments as they stand after t updates: as if no further gradient
-  came. Of a fractional tau the last term counts in part. Before the first
-  update, and with tau = 0, it is theta itself.
+  from the published parameters, with the moments as they stand after t updates:
+  as if no further gradient came. Of a fractional tau the last term counts in
+  part. Before the first update, and with tau = 0, it is theta itself.
 
   Args:
     learning_rate: the optimizer's: a number, or a schedule counted in updates.
@@ -37,7 +36,7 @@ def predict_weights(
     eps: Adam's.
 
   Returns:
-    `reply(server, worker)` for `serve` and `simulate`, whose optimizer has one
+    A reply for `serve` and `simulate`, whose optimizer has one
     optax.ScaleByAdamState.
 
   Raises:
@@ -51,7 +50,7 @@ def predict_weights(
   """
   if not (staleness >= 0 and math.isfinite(staleness)):
     raise ValueError(f'staleness={staleness} counts updates: use 0 or more')
-  schedule = learning_rate
+  schedule: Any = learning_rate
   if not callable(learning_rate):
     schedule = lambda count: jnp.asarray(learning_rate, jnp.float32)
   terms = [
@@ -60,7 +59,7 @@ def predict_weights(
   ]
   predict = functools.partial(_predict, schedule, tuple(terms), b1, b2, eps)
 
-  def reply(server: Server, worker: int) -> Params:
+  def reply(server: Visible, worker: Any) -> Params:
     del worker
     is_adam = lambda x: isinstance(x, optax.ScaleByAdamState)
     states = jax.tree.leaves(server.optimizer_state, is_leaf=is_adam)
@@ -70,12 +69,11 @@ def predict_weights(
         f'the optimizer has {len(states)} states of Adam: predict_weights needs'
         ' exactly one, as that of sa.adam'
       )
-    return predict(server.params, states[0])
+    return predict(server.published, states[0])
 
   return reply
 
 
-@functools.partial(jax.jit, static_argnums=range(5))
 def _predict(
   schedule: optax.Schedule,
   terms: tuple[tuple[int, float], ...],

@@ -1,5 +1,6 @@
 """What the server needs of a pool: four verbs."""
 
+import abc
 import contextlib
 import types
 from typing import Protocol, Self
@@ -15,6 +16,7 @@ class Pool(Protocol):
   A pool serves one run. It knows nothing of staleness, sums and updates.
   """
 
+  @abc.abstractmethod
   def send(self, worker: int, work: Work) -> None:
     """Gives a worker its work; returns at once.
 
@@ -23,6 +25,7 @@ class Pool(Protocol):
         that was recorded with other settings than `work.settings`.
     """
 
+  @abc.abstractmethod
   def receive(self) -> Push | None:
     """Waits for the next arrival, or raises what its worker raised.
 
@@ -34,9 +37,11 @@ class Pool(Protocol):
       ValueError: if the pool is closed.
     """
 
+  @abc.abstractmethod
   def paused(self) -> contextlib.AbstractContextManager[None]:
     """Stops the pool's clock, for example while parameters are evaluated."""
 
+  @abc.abstractmethod
   def close(self) -> None:
     """Ends the workers; work in flight is dropped. Idempotent."""
 
@@ -58,6 +63,8 @@ def check(pool: object) -> None:
   Raises:
     TypeError: naming the verbs that are missing.
   """
+  if isinstance(pool, type):
+    raise TypeError(f'pool={pool!r} is a class: make a pool, {pool.__name__}()')
   missing = [v for v in VERBS if not callable(getattr(pool, v, None))]
   if missing:
     raise TypeError(

@@ -180,7 +180,7 @@ class _Recorded:
 
   def ended(self, flights: list[_Flight]) -> bool:
     place, self._next = self._next, self._next + 1
-    if place == len(self._trace.worker):
+    if place >= len(self._trace.worker):
       return True
     if not flights or flights[0].key != place:
       raise trace_lib.infeasible(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -50,7 +51,9 @@ def plain(policy):
   """The reference's `decide` of an asynchronous Communication."""
 
   def decide(a):
-    return True, a.summed + 1 == policy.global_accumulation, [a.worker]
+    update = a.summed + 1 == policy.global_accumulation
+    publish = (a.version + 1) % policy.pull_every == 0
+    return True, update, [a.worker], publish
 
   return decide
 
@@ -116,6 +119,37 @@ def predicted(staleness):
   return reply
 
 
+def local_sgd(rate):
+  """Local updates on each batch; the message is the change, as a gradient.
+
+  No method of the library: it takes several gradients, at moving parameters.
+  """
+  move = jax.jit(
+    lambda x, g: jax.tree.map(lambda x, g: x - jnp.float32(rate) * g, x, g)
+  )
+  change = jax.jit(lambda x, y: jax.tree.map(jnp.subtract, x, y))
+
+  def compute(gradient, params, batches, memory):
+    local = params
+    for i in batches:
+      loss, g = gradient(local, batches[i : i + 1])
+      local = move(local, g)
+    return loss, change(params, local), memory
+
+  return sa.worker.Worker(lambda params, worker: None, compute)
+
+
+def walked(rate):
+  def walk(pulled, ids, memory):
+    local = pulled
+    for i in ids:
+      _, g = reference.loss_and_gradient(local, i)
+      local = {k: local[k] - rate * g[k] for k in local}
+    return {k: pulled[k] - local[k] for k in local}, memory
+
+  return walk
+
+
 warm = sa.inverse_sqrt(RATE, 10)
 inverse = lambda tau: 1 / max(1, tau)
 METHODS = {
@@ -151,9 +185,17 @@ METHODS = {
     optimizer=SGD,
     reference=lambda: reference.Sgd(0.05),
   ),
+  'several gradients at a worker': Method(
+    {'worker': local_sgd(0.1)},
+    lambda: {'local_worker': walked(0.1)},
+    policies=(sa.Communication(4, 3), sa.Communication(4, 2, 3)),
+    optimizer=SGD,
+    reference=lambda: reference.Sgd(0.05),
+  ),
   'predict_weights': Method(
     {'reply': methods.predict_weights(warm, 2.5)},
     lambda: {'reply': predicted(2.5)},
+    policies=(*PLAIN, sa.Communication(3, pull_every=3)),
     optimizer=sa.adam(warm),
     reference=lambda: reference.Adam(
       lambda u: RATE * min(1, u / 10) * min(1, np.sqrt(10 / u))
@@ -292,6 +334,10 @@ LAWS = {
   'predicting no update replies as published': (
     {'reply': methods.predict_weights(RATE, 0)},
     *(sa.Communication(4), sa.Communication(4)),
+  ),
+  'predicting no update keeps artificial staleness': (
+    {'reply': methods.predict_weights(RATE, 0)},
+    *(sa.Communication(4, pull_every=3), sa.Communication(4, pull_every=3)),
   ),
 }
 

@@ -19,13 +19,13 @@ def test_what_is_pushed_is_sent_or_remembered(rate):
   draw = np.random.default_rng(0)
   params = {'a': jnp.zeros((3, 5)), 'b': jnp.zeros(7)}
   worker = methods.drop_gradients(rate)
-  memory, sent = worker.init(params), jax.tree.map(np.zeros_like, params)
+  memory, sent = worker.init(params, 0), jax.tree.map(np.zeros_like, params)
   pushed, shares = sent, []
   for _ in range(20):
     g = {k: draw.integers(-9, 9, x.shape) for k, x in params.items()}
     g = jax.tree.map(np.float32, g)
-    gradient = lambda params, ids, g=g: (jnp.float32(0), g)
-    _, message, memory = worker.compute(gradient, params, [0], memory)
+    gradient = lambda params, batches, g=g: (jnp.float32(0), g)
+    _, message, memory = worker.compute(gradient, params, range(1), memory)
     sent = jax.tree.map(np.add, sent, message)
     pushed = jax.tree.map(np.add, pushed, g)
     shares.append(sum(np.count_nonzero(x) for x in jax.tree.leaves(message)))

@@ -103,18 +103,24 @@ def changed(base: Settings, values: Mapping[str, Any]) -> dict[str, Any]:
     ValueError: if a list of sizes or speeds cannot be read.
   """
   fields: dict[str, Any] = {}
+  parts: dict[str, dict[str, Any]] = {}
   for option in options():
     value = values.get(option.name)
     if value is None:
       continue
     value = option.choices[value] if option.choices else value
-    old = fields.get(option.field, getattr(base, option.field))
     if option.part is None:
+      old = getattr(base, option.field)
       fields[option.field] = _READ.get(option.field, _same)(value, old)
-    elif dataclasses.is_dataclass(old):
-      fields[option.field] = dataclasses.replace(old, **{option.part: value})
     else:
-      fields[option.field] = old._replace(**{option.part: value})
+      parts.setdefault(option.field, {})[option.part] = value
+  # All parts of a field at once, because what is allowed depends on the others.
+  for name, of in parts.items():
+    old = getattr(base, name)
+    nested = dataclasses.is_dataclass(old)
+    fields[name] = (
+      dataclasses.replace(old, **of) if nested else old._replace(**of)
+    )
   return fields
 
 

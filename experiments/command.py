@@ -1,4 +1,4 @@
-"""The command line of tables and figures: make missing runs, then render.
+"""The command line of tables and figures: train missing runs, then render.
 
 An experiment is a module with `RUNS` and `report(records)`; one with a picture
 also has `draw(path, records)`.
@@ -27,25 +27,25 @@ from stale_adam.training import record as record_lib
 SCALE = options.scale()
 DATA_DIR = options.data_dir()
 PLOT_ONLY = flags.DEFINE_bool(
-  'plot_only', False, 'Render from the records that are there; train nothing.'
+  'plot_only', False, 'Render from existing records; train nothing.'
 )
 DRY_RUN = flags.DEFINE_bool(
   'dry_run',
   False,
-  'Print the runs that are missing, the size of their models and the memory '
-  'that they take; train nothing.',
+  'Print the missing runs, and the size and memory of their models; train '
+  'nothing.',
 )
 ONLY = flags.DEFINE_string(
   'only',
   None,
-  'Regular expression: train only runs with a match in their name, such as '
+  'Regular expression: train only runs whose name it matches, such as '
   '"transformer.*seed0". --dry_run prints the names of missing runs.',
 )
 MINUTES = flags.DEFINE_float(
   'minutes',
   None,
-  'Start no run that is expected to end later than this from now, judged by '
-  'finished runs of its model. The first run of a model is always started.',
+  'Start no run that is expected to end later than this from now, estimated '
+  'from finished runs of its model. The first run of a model always starts.',
   0.0,
 )
 RESULTS = flags.DEFINE_string(
@@ -59,7 +59,7 @@ RESULTS = flags.DEFINE_string(
 def _task(
   scale: str, settings: Settings, data_dir: str | None
 ) -> translation.Translation:
-  """The task of a run, shared by all runs that differ in nothing it reads."""
+  """The task of a run, shared by all runs with the same task settings."""
   own = {name: getattr(settings, name) for name in execute.TASK_FIELDS}
   shared = scales.settings(scale, settings.model, **own)
   return _make_task(scale, shared, data_dir)
@@ -79,16 +79,16 @@ def complete(
   data_dir: str | None,
   minutes: float | None = None,
 ) -> None:
-  """Makes the runs that are missing, in order; keeps each one when finished.
+  """Train the missing runs, in order, and save each one when it is finished.
 
-  If the process is killed, only the run in progress is lost; the next call goes
-  on there. Ends before a run that is expected to end after so many minutes.
+  If the process is killed, only the run in progress is lost: call again to
+  resume. Starts no run that is expected to end after `minutes`.
   """
   missing, began = todo(wanted, records), time.monotonic()
   scale = records.scale
   for i, run in enumerate(missing, start=1):
     if records.get(run) is not None:
-      continue  # Another process has made it meanwhile.
+      continue  # Another process has made it in the meantime.
     if minutes is not None:
       seconds = time.monotonic() - began + (_seconds([run], records) or 0)
       if seconds >= 60 * minutes:
@@ -128,10 +128,10 @@ def todo(wanted: Iterable[Settings], records: Stored) -> list[Settings]:
 def only(
   wanted: Iterable[Settings], scale: str, pattern: str | None
 ) -> list[Settings]:
-  """The runs with a match of the expression in their name at the scale.
+  """The runs whose name at the scale matches the expression.
 
   Raises:
-    ValueError: if the expression is not valid, or has no match at all.
+    ValueError: if the expression is not valid, or matches no run.
   """
   wanted = [run for run in wanted if run.pair in scales.SCALES[scale].pairs]
   try:
@@ -151,7 +151,7 @@ def only(
 
 
 def _seconds(wanted: Sequence[Settings], records: Stored) -> float | None:
-  """Seconds that runs will take, by finished ones; None if unknown."""
+  """Expected seconds of runs, from finished ones; None if unknown."""
   took = {run.model: records.durations(run.model) for run in wanted}
   if not all(took.values()):
     return None
@@ -166,17 +166,17 @@ def _time_left(missing: Sequence[Settings], records: Stored) -> str:
 
 
 def directory() -> Path:
-  """Where records, tables and figures are."""
+  """The directory of records, tables and figures."""
   rehearsal = SCALE.value == 'micro'
   return Path(RESULTS.value or ('runs/micro' if rehearsal else 'results'))
 
 
 def execute_all(*experiments: ModuleType) -> list[Stored]:
-  """Trains what is missing, then renders, as the flags say.
+  """Train what is missing, then render, according to the flags.
 
   Returns:
-    The records of every scale, those of --scale of the text that --data_dir
-    names; none after a dry run.
+    The records of every scale; those of --scale for the text of --data_dir.
+    Empty after a dry run.
 
   Raises:
     ValueError, OSError: with a message for the user.
@@ -189,7 +189,7 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
     print(dry_run(wanted, records, DATA_DIR.value))
     return []
   if training:
-    # A program that one run has compiled is found by later processes.
+    # Later processes reuse the programs that a run has compiled.
     jax.config.update('jax_compilation_cache_dir', 'runs/.compiled')
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.3)
     complete(wanted, records, DATA_DIR.value, MINUTES.value)
@@ -218,7 +218,7 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
 def dry_run(
   wanted: Iterable[Settings], records: Stored, data_dir: str | None
 ) -> str:
-  """What `complete` would train, with size and memory of each model."""
+  """Describe what `complete` would train, with size and memory per model."""
   scale, missing = records.scale, todo(wanted, records)
   lines = [runs.name(scale, run) for run in missing]
   lines.append(f'{len(missing)} runs to make; {_time_left(missing, records)}')
@@ -229,12 +229,12 @@ def dry_run(
 
 
 def main(name: str) -> None:
-  """The command of the one experiment whose module has this name."""
+  """Run the command of the experiment module with this name."""
   start(lambda: execute_all(sys.modules[name]))
 
 
 def start(function: Callable[[], None]) -> None:
-  """Starts a command that has the flags of this file; --help explains them."""
+  """Start a command with the flags of this file, which --help explains."""
   for flag in (SCALE, DATA_DIR, ONLY, MINUTES, PLOT_ONLY, DRY_RUN, RESULTS):
     flags.FLAGS.register_key_flag_for_module(
       sys.argv[0], flags.FLAGS[flag.name]

@@ -4,15 +4,14 @@
 
 Trains the `tiny` Transformer three times from the same parameters, on the same
 sentences, at the same learning rate: synchronously, asynchronously, and
-asynchronously with 4x global accumulation, by four workers each. Then prints
+asynchronously with 4x global accumulation, each with four workers. Then prints
 the results of each and draws the three curves over virtual time.
 
 Claim: staleness ruins asynchronous training. Summing four gradients before each
 update repairs it, and takes less time than waiting for every worker (Aji &
 Heafield 2019, Tables 3 and 5). The rate is that of Table 5's second line, twice
-that of Table 3: both runs that wait or sum learn as well there. At this scale
-the first two parts of the claim are visible, the last hardly; results/README.md
-says why.
+that of Table 3. At this scale the first two parts of the claim are visible, the
+third is not; results/README.md says why.
 """
 
 from pathlib import Path
@@ -56,7 +55,7 @@ def report(records: dict) -> str:
 
 
 def draw(picture: Path, records: dict) -> None:
-  """Draws the three curves over virtual time."""
+  """Draw the three curves over virtual time."""
   rate = records['synchronous']['config']['learning_rate']
   title = (
     f'The same Transformer, data and learning rate ({rate:g}), four workers'

@@ -10,12 +10,12 @@ from absl import app
 
 
 def main(function: Callable[[list[str]], Any]) -> None:
-  """Runs a command line as `absl.app.run` does, on large memory pages.
+  """Run a command line as `absl.app.run` does, on large memory pages.
 
   The C library returns every large buffer to the kernel and takes a new one for
-  the next array. A small model can spend a fifth of its time on the page faults
-  of that; with transparent huge pages they cost almost nothing. To compare, run
-  experiments.benchmarks.gradient with and without. The C library reads the
+  the next array. A small model can spend a fifth of its time on the resulting
+  page faults; with transparent huge pages they cost almost nothing. To compare,
+  run experiments.benchmarks.gradient with and without. The C library reads the
   setting when a process starts, so a process without it restarts itself.
 
   Args:
@@ -28,7 +28,7 @@ def main(function: Callable[[list[str]], Any]) -> None:
     os.environ['GLIBC_TUNABLES'] = ':'.join(filter(None, [tunables, wanted]))
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-  # At INFO, jax reports every kind of accelerator that is not there.
+  # At INFO, jax logs every kind of accelerator that is missing.
   logging.getLogger('jax._src.xla_bridge').setLevel(logging.WARNING)
 
   def command(arguments: list[str]) -> Any:

@@ -1,6 +1,6 @@
-"""Flags that several commands share; those of settings come from the dataclass.
+"""Flags that several commands share, with one for every field of the settings.
 
-A command calls what it needs, and the flags are its own in --help.
+A command calls what it needs; --help lists these flags as its own.
 """
 
 import dataclasses
@@ -18,17 +18,17 @@ flags.disclaim_key_flags()
 
 
 def scale() -> flags.FlagHolder:
-  """Defines --scale."""
+  """Define --scale."""
   return flags.DEFINE_enum(
     'scale',
     'tiny',
     list(scales.SCALES),
-    'Size of model, text and run; micro only rehearses.',
+    'Size of model, text and run; micro is for smoke tests.',
   )
 
 
 def data_dir() -> flags.FlagHolder:
-  """Defines --data_dir."""
+  """Define --data_dir."""
   return flags.DEFINE_string(
     'data_dir',
     None,
@@ -40,19 +40,19 @@ def data_dir() -> flags.FlagHolder:
 
 
 def pair() -> flags.FlagHolder:
-  """Defines --pair alone, for commands without the other settings."""
+  """Define --pair alone, for commands without the other settings."""
   return flags.DEFINE_string(
     'pair', 'en-de', 'Source and target language, such as en-de.'
   )
 
 
 def out(default: str | None, help_text: str) -> flags.FlagHolder:
-  """Defines --out."""
+  """Define --out."""
   return flags.DEFINE_string('out', default, help_text)
 
 
 class Option(NamedTuple):
-  """What a flag needs to be defined.
+  """The definition of a flag.
 
   Attributes:
     name: of the flag.
@@ -60,7 +60,7 @@ class Option(NamedTuple):
     part: of that field; None if the flag sets the whole field.
     kind: type of the value.
     help: text for --help.
-    choices: value by the word that the flag takes; empty if any will do.
+    choices: value by the word that the flag takes; empty if any is allowed.
   """
 
   name: str
@@ -71,7 +71,7 @@ class Option(NamedTuple):
   choices: Mapping[str, Any]
 
 
-# Said by a word: --communication=asynchronous.
+# Given as a word: --communication=asynchronous.
 _WORDS = {
   'synchronous': ('communication', {'synchronous': True, 'asynchronous': False})
 }
@@ -93,28 +93,34 @@ def options() -> Iterator[Option]:
 
 
 def changed(base: Settings, values: Mapping[str, Any]) -> dict[str, Any]:
-  """Fields of the settings to replace, as `dataclasses.replace` takes them.
+  """The fields of the settings that options change, for `dataclasses.replace`.
 
   Args:
     base: the settings to change.
-    values: by the name of an option; None leaves the setting as it is.
+    values: by name of option; None leaves the setting unchanged.
 
   Raises:
     ValueError: if a list of sizes or speeds cannot be read.
   """
   fields: dict[str, Any] = {}
+  parts: dict[str, dict[str, Any]] = {}
   for option in options():
     value = values.get(option.name)
     if value is None:
       continue
     value = option.choices[value] if option.choices else value
-    old = fields.get(option.field, getattr(base, option.field))
     if option.part is None:
+      old = getattr(base, option.field)
       fields[option.field] = _READ.get(option.field, _same)(value, old)
-    elif dataclasses.is_dataclass(old):
-      fields[option.field] = dataclasses.replace(old, **{option.part: value})
     else:
-      fields[option.field] = old._replace(**{option.part: value})
+      parts.setdefault(option.field, {})[option.part] = value
+  # All parts of a field at once, because what is allowed depends on the others.
+  for name, of in parts.items():
+    old = getattr(base, name)
+    nested = dataclasses.is_dataclass(old)
+    fields[name] = (
+      dataclasses.replace(old, **of) if nested else old._replace(**of)
+    )
   return fields
 
 
@@ -124,7 +130,7 @@ def _same(value: Any, old: Any) -> Any:
 
 
 def _sizes(items: list[str], old: Mapping[str, float]) -> dict[str, float]:
-  """Reads ['depth=2', 'dropout=0.1']."""
+  """Read ['depth=2', 'dropout=0.1']."""
   found = dict(old)
   for item in items:
     name, _, text = item.partition('=')
@@ -164,7 +170,7 @@ _DEFINE = {
 
 
 def settings() -> dict[str, flags.FlagHolder]:
-  """Defines a flag for every setting of a run.
+  """Define a flag for every setting of a run.
 
   Returns:
     The flags by name. The value of a flag that is not given is None.
@@ -183,7 +189,7 @@ def settings() -> dict[str, flags.FlagHolder]:
 
 
 def _default(option: Option) -> str:
-  """The sentence on the default: a value, where all scales have the same."""
+  """The sentence on the default: a value if all scales share it."""
   every = [m for scale in scales.SCALES.values() for m in scale.models.values()]
   name = option.part or option.field
   values = {str(leaves(model).get(name)) for model in every}
@@ -195,7 +201,7 @@ def _default(option: Option) -> str:
 
 
 def chosen(scale_name: str, values: dict[str, Any]) -> Settings:
-  """The settings that flags ask for at a scale.
+  """The settings of a scale, changed by flags.
 
   Args:
     scale_name: a name in scales.py.

@@ -14,13 +14,13 @@ Any run can be replayed in its order of arrivals:
 
   python -m experiments.train --replay=runs/en-de/trace.npz
 
-repeats it with the flags that it was made with, and gives the same parameters.
-With --counterfactual and more flags it shows what the same order would have
-given under another learning rate, accumulation or seed.
+repeats it with its recorded flags and gives the same parameters. Add
+--counterfactual and other flags to see what the same order of arrivals gives
+with another learning rate, accumulation or seed.
 
 `tiny` needs no files and takes about a minute on two processor cores. `small`
 reads text files and takes two or three minutes. `paper` reads WMT, prepared
-once by experiments.prepare_wmt, and needs an accelerator.
+once by experiments.prepare_wmt, and needs GPUs.
 """
 
 import sys
@@ -53,31 +53,31 @@ MEASURE = flags.DEFINE_bool(
   'measure',
   False,
   'Measure every push: the distance of its snapshot, its cosine to the last '
-  "update, Adam's noise by layer. The values go into the trace and the events. "
-  'Training takes longer.',
+  "update, Adam's noise by layer. Trace and events have the values. Training "
+  'takes longer.',
 )
 REPLAY = flags.DEFINE_string(
   'replay',
   None,
-  'File trace.npz of a run whose order of arrivals to replay. Flags that are '
-  'not given have the values that it was recorded with.',
+  'File trace.npz of the run to replay, in its order of arrivals. Flags that '
+  'are not given have their recorded values.',
 )
 COUNTERFACTUAL = flags.DEFINE_bool(
   'counterfactual',
   False,
-  'Allow flags that differ from those that the trace was recorded with.',
+  'Allow flags that differ from those recorded in the trace.',
 )
 OUT = options.out(
   None,
   'Directory for the results; by default runs/<scale>/<name of the run>.',
 )
 
-# What decides a run's numbers; kept in its trace.
+# Flags that determine a run's numbers; the trace keeps them.
 RECORDED = (SCALE, DATA_DIR, *SETTINGS.values())
 
 
 def run_name(settings: Settings) -> str:
-  """The name of the run, and how its workers run."""
+  """The name of the run, with the pool if it is not the virtual clock."""
   parts = [scales.name(SCALE.value, settings)]
   if POOL.value != 'virtual':
     parts.append(POOL.value)
@@ -87,7 +87,7 @@ def run_name(settings: Settings) -> str:
 
 
 def recall(trace: Trace) -> None:
-  """Gives every flag that the command line lacks its recorded value."""
+  """Set every flag that is not given to its recorded value."""
   recorded = trace.settings.get('flags', {})
   for name in (flag.name for flag in RECORDED):
     if name in recorded and flags.FLAGS[name].using_default_value:
@@ -97,7 +97,7 @@ def recall(trace: Trace) -> None:
 def check(
   trace: Trace, settings: Settings, task: translation.Translation, out: Path
 ) -> None:
-  """Checks that a trace can be replayed, before anything is written.
+  """Check that a trace can be replayed, before anything is written.
 
   Raises:
     ValueError: if settings or text differ from those recorded and the run is
@@ -142,13 +142,13 @@ def load_trace() -> Trace | None:
     )
   trace = Trace.load(REPLAY.value)
   recall(trace)
-  # XLA splits sums by the number of devices: the same number, equal rounding.
+  # XLA splits sums by the number of devices: equal numbers round equally.
   jax.config.update('jax_num_cpu_devices', trace.settings.get('devices', 1))
   return trace
 
 
 def report(record: dict, trace: Trace | None, out: Path) -> None:
-  """Prints scores, staleness and speed."""
+  """Print scores, staleness and speed."""
   name = label(record_lib.metric(record))
   print(f'best validation {name} {record_lib.best(record):.2f}')
   for test, score in record_lib.tests(record).items():

@@ -1,4 +1,4 @@
-"""What is worth knowing about a push, and takes a pass over the parameters."""
+"""Measures of a push that need a pass over the parameters."""
 
 import dataclasses
 import functools
@@ -14,23 +14,24 @@ from stale_adam.server import Server
 
 @dataclasses.dataclass(frozen=True)
 class Measure:
-  """What `serve` measures of every push if it is given this.
+  """Measure every push, as `measure` of `serve`.
 
     distance = |theta - theta_pulled|
     cosine = <g, theta - theta_last> / (|g| |theta - theta_last|)
     noise/<group> = sum (v_hat - m_hat^2) / sum m_hat^2
 
   Distance is the paper's second reading of staleness. The cosine is that of the
-  gradient pushed and the last update: -1 if the update went the way that this
-  gradient would go, too. The noise is Var g / (E g)^2 as Adam's moments have
-  it, summed over the elements of a group; Adam's pace is 1 / sqrt(noise + 1).
-  The moments remember few gradients, so that even pure noise seems to have a
-  mean: with b1 = 0.9 it measures (1 + b1) / (1 - b1) - 1 = 18.
+  pushed gradient and the last update: -1 if the update moved straight down
+  this gradient. The noise is Var g / (E g)^2 estimated from Adam's moments,
+  summed over the elements of a group; Adam's pace is 1 / sqrt(noise + 1). The
+  moments average few gradients, so even pure noise seems to have a mean: with
+  b1 = 0.9 its measured noise is (1 + b1) / (1 - b1) - 1 = 18.
 
   Args:
     b1: Adam's.
     b2: Adam's.
-    depth: keys of a parameter's path that name its group: 2 for 'encoder/0'.
+    depth: number of keys in a parameter's path that name its group: 2 for
+      'encoder/0'.
 
   Source: the paper's sections 2.3 and 3.
   """
@@ -42,13 +43,13 @@ class Measure:
   def __call__(
     self, pulled: Params, last: Params, server: Server, message: Any
   ) -> dict[str, jax.Array]:
-    """Scalars by name; NaN where there is nothing to measure.
+    """Return scalars by name; NaN where there is nothing to measure.
 
     Args:
       pulled: parameters that the gradient was computed at.
       last: parameters before the last update.
       server: before the push is applied.
-      message: the push's; None if it is part of another one.
+      message: the push's; None if another push carries it.
     """
     adam = lambda x: isinstance(x, optax.ScaleByAdamState)
     states = jax.tree.leaves(server.optimizer_state, is_leaf=adam)

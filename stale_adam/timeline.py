@@ -1,4 +1,4 @@
-"""A trace as JSON that Perfetto and Chrome draw."""
+"""Traces as JSON, for Perfetto and Chrome to draw."""
 
 import collections
 import json
@@ -23,8 +23,8 @@ def write(path: str | os.PathLike, trace: Trace) -> None:
   slice for each arrival (`update` or `push`, until the first reply) and three
   counters. Each worker's track has `pull`, `compute`, `push`, and `wait`, from
   the arrival of its push to its next pull. Arrows lead from the server's reply
-  through the gradient to the server's slice for it. Whether the last push made
-  an update is not known: it is called `push`.
+  through the gradient to the server's slice for it. A trace does not tell
+  whether its last push made an update: it is called `push`.
 
   Args:
     path: the file to write, atomically; parent directories are created.
@@ -35,8 +35,8 @@ def write(path: str | os.PathLike, trace: Trace) -> None:
   """
   events = [*_names(trace), *sorted(_events(trace), key=lambda e: e['ts'])]
   lines = ',\n'.join(json.dumps(event, allow_nan=False) for event in events)
-  # The unit comes last: early versions of Perfetto took a unit at the beginning
-  # for that of `ts`, which is always the microsecond.
+  # The unit comes last: early versions of Perfetto applied a unit at the
+  # beginning to `ts`, which is always in microseconds.
   text = f'{{"traceEvents":[\n{lines}\n],"displayTimeUnit":"ms"}}\n'
   with files.replacing(path) as partial:
     partial.write_text(text, encoding='utf-8')
@@ -152,8 +152,8 @@ def _server(row: _Row, pulls: list[_Row]) -> Iterator[dict[str, Any]]:
 
 
 def _track(worker: int) -> dict[str, int]:
-  # Perfetto wants thread ids to differ across processes, and takes a thread
-  # with its process's id for the main one.
+  # Perfetto needs thread ids that differ across processes. It takes the thread
+  # with its process's id for the main thread.
   return {'pid': 2, 'tid': worker + 3}
 
 
@@ -167,7 +167,7 @@ def _slice(
 def _arrows(
   phase: str, track: dict[str, int], at: int, rows: Iterable[_Row]
 ) -> Iterator[dict[str, Any]]:
-  """Start ('s'), middle ('t') or end ('f') of these pushes' arrows.
+  """The start ('s'), middle ('t') or end ('f') of these pushes' arrows.
 
   Yielded right after the slice: Perfetto attaches an arrow to the slice that it
   read last on the track, other readers to the slice at that time. At a slice's

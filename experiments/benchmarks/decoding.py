@@ -2,9 +2,9 @@
 
   python -m experiments.benchmarks.decoding --data_dir=data/multi30k
 
-Translates 1,000 source sentences twice with the `small` Transformer, of fresh
+Translates 1,000 source sentences twice with the `small` Transformer, with fresh
 parameters unless --model names a run's directory, and times the second pass.
-Fresh parameters never end a sentence, so that theirs is the worst case: every
+Fresh parameters are the worst case: they never end a sentence, so every
 translation runs to its limit. Takes about three minutes.
 """
 
@@ -19,7 +19,7 @@ from stale_adam.nmt import translation
 
 DATA_DIR, PAIR = options.data_dir(), options.pair()
 MODEL = flags.DEFINE_string(
-  'model', None, 'Directory that a run left; by default fresh parameters.'
+  'model', None, 'Directory of a finished run; by default fresh parameters.'
 )
 BEAM = flags.DEFINE_integer('beam', 4, 'Beam size.', 1)
 SENTENCES = flags.DEFINE_integer('sentences', 1000, 'Number of sentences.', 1)

@@ -2,10 +2,10 @@
 
   python -m experiments.benchmarks.gradient --data_dir=data/multi30k
 
-Times one gradient of the `small` model, compiled whole each time with one part
-left out or replaced: what is missing from the time is that part's. Without
---data_dir the sentences are those of the embedded grammar. With
-GLIBC_TUNABLES=glibc.malloc.hugetlb=0 in the environment it shows what large
+Compiles and times one gradient of the `small` model several times, each time
+with one part left out or replaced. The difference is the time of that part.
+Without --data_dir the sentences are those of the embedded grammar. Run it with
+GLIBC_TUNABLES=glibc.malloc.hugetlb=0 in the environment to see what large
 memory pages save. Takes about a minute.
 """
 

@@ -1,4 +1,4 @@
-"""The same Transformer in plain PyTorch: what the benchmark compares with.
+"""The same Transformer in plain PyTorch, for experiments.benchmarks.training.
 
 Post-norm, sinusoidal positions, one tied embedding table, label smoothing,
 dropout in the same places, fused Adam, PyTorch's own attention kernel, and
@@ -114,7 +114,7 @@ def length_sorted(
 def trainer(
   vocabulary: int, sizes: dict, batches: list, smoothing: float, rate: float
 ) -> Callable[[int], int]:
-  """`train(count) -> target words`: that many batches, one update each."""
+  """`train(count) -> target words`: trains `count` batches, one update each."""
   torch.manual_seed(0)
   model = Transformer(vocabulary, **sizes)
   adam = torch.optim.Adam(

@@ -1,12 +1,12 @@
-"""The server's hot path beside a memory copy: gigabytes a second, and a ratio.
+"""Speed of the server's push against a memory copy, in gigabytes per second.
 
 A push that updates reads the gradient, both moments and the parameters, and
-writes both moments and the parameters: 28 bytes a parameter, of 4-byte floats.
-Four workers hold snapshots meanwhile, so that no parameter's memory may be
-reused. `copy` is NumPy's (the C library's) copy of as many bytes as there are
-parameters, read and written; `usual` the same optimizer jitted as one would at
-first, `(gradient, state, params) -> (params, state)`, the last two donated and
-nothing held.
+writes both moments and the parameters: 28 bytes per parameter, with 4-byte
+floats. Four workers hold snapshots meanwhile, so that no parameter's memory may
+be reused. `copy` is NumPy's (the C library's) copy of one float per parameter,
+read and written. `usual` is the same optimizer jitted in the obvious way,
+`(gradient, state, params) -> (params, state)`, the last two donated and no
+snapshot held.
 
   python -m experiments.benchmarks.push          # about a minute
 """
@@ -26,9 +26,11 @@ from experiments import launch
 from stale_adam import policy, server, worker
 
 PARAMETERS = flags.DEFINE_integer(
-  'parameters', 20_000_000, 'Parameters of the model, in twenty matrices.', 1000
+  'parameters', 20_000_000, 'Number of parameters, in twenty matrices.', 1000
 )
-REPEATS = flags.DEFINE_integer('repeats', 30, 'Pushes and copies timed.', 1)
+REPEATS = flags.DEFINE_integer(
+  'repeats', 30, 'Number of pushes and copies timed.', 1
+)
 
 
 def matrices(parameters: int):
@@ -39,7 +41,7 @@ def matrices(parameters: int):
 
 
 def usual(parameters: int):
-  """One update at a time, results in the usual order."""
+  """Prepare one update at a time, with results in the usual order."""
   params, count = matrices(parameters)
   optimizer = sa.adam(1e-3)
   state = optimizer.init(params)
@@ -60,7 +62,7 @@ def usual(parameters: int):
 
 
 def held_push(parameters: int):
-  """One push at a time to a server whose last four snapshots are held."""
+  """Prepare one push at a time to a server with four snapshots held."""
   params, count = matrices(parameters)
   optimizer = sa.adam(1e-3)
   update = policy.Decision(update=True)
@@ -83,7 +85,7 @@ def held_push(parameters: int):
 
 
 def copy(parameters: int):
-  """One copy at a time between two buffers that exist already."""
+  """Prepare one copy at a time between two existing buffers."""
   source = np.ones(parameters, np.float32)
   target = np.zeros_like(source)
 

@@ -1,11 +1,11 @@
-"""The compiled simulation beside a plain training loop, and sweeps beside runs.
+"""Speed of the compiled simulation and of sweeps, against plain loops.
 
-One side trains a Transformer by the ordinary loop: one jitted function, a
-gradient and Adam, called batch after batch. The other is `sa.simulate` of N
-asynchronous workers in a random order, all of it but the compilation: the dry
-run, the laying out of batches, the scan. Turns alternate; milliseconds a
-gradient, medians, ratio to the plain loop. Then a sweep of learning rates: one
-vmapped program against one simulation after another.
+One side trains a Transformer in an ordinary loop: one jitted function, a
+gradient and Adam, called for each batch. The other is `sa.simulate` of N
+asynchronous workers in a random order: the dry run, the layout of batches and
+the scan, without compilation. The sides take turns. Prints the median
+milliseconds per gradient and the ratio to the plain loop, then the same for a
+sweep of learning rates: one vmapped program against one simulation at a time.
 
   python -m experiments.benchmarks.simulate       # about four minutes
 """
@@ -25,10 +25,14 @@ from experiments import launch
 from experiments.ledger import execute, scales, texts
 from stale_adam import server, worker
 
-PUSHES = flags.DEFINE_integer('pushes', 512, 'Gradients of every turn.', 1)
-TURNS = flags.DEFINE_integer('turns', 5, 'Of each side.', 1)
-WORKERS = flags.DEFINE_list('workers', ['4', '16', '64', '256'], 'N of each.')
-RATES = flags.DEFINE_integer('rates', 8, 'Learning rates of the sweep.', 1)
+PUSHES = flags.DEFINE_integer('pushes', 512, 'Number of gradients per turn.', 1)
+TURNS = flags.DEFINE_integer('turns', 5, 'Number of turns per side.', 1)
+WORKERS = flags.DEFINE_list(
+  'workers', ['4', '16', '64', '256'], 'Numbers of workers.'
+)
+RATES = flags.DEFINE_integer(
+  'rates', 8, 'Number of learning rates in the sweep.', 1
+)
 
 
 def plain(problem, optimizer, pushes):
@@ -56,7 +60,7 @@ def plain(problem, optimizer, pushes):
 
 
 def order(workers: int, pushes: int) -> np.ndarray:
-  """Workers arrive at random times, none twice before all others did twice."""
+  """Workers in order of arrival, at gamma-distributed intervals."""
   draw = np.random.default_rng(0)
   seconds = draw.gamma(9.0, size=(pushes // workers + 2, workers)).cumsum(0)
   return np.argsort(seconds, axis=None)[:pushes] % workers
@@ -72,7 +76,7 @@ def simulation(problem, optimizer, workers, pushes):
 
 
 def sweep(problem, rates, pushes):
-  """(all in one vmapped program, one after another) of four workers."""
+  """A sweep with four workers: (one vmapped program, one run at a time)."""
   arrivals = order(4, pushes)
 
   def run(rate):
@@ -87,7 +91,7 @@ def sweep(problem, rates, pushes):
 
 
 def measure(sides, gradients: int):
-  """Median milliseconds a gradient by side; the first turn only warms up."""
+  """Median milliseconds per gradient by side; the first turn only warms up."""
   seconds = {name: [] for name in sides}
   for _ in range(TURNS.value + 1):
     for name, turn in sides.items():

@@ -1,15 +1,15 @@
-"""Training speed beside the same model in PyTorch: target words a second.
+"""Training speed against the same model in PyTorch, in target words per second.
 
   pip install -c constraints.txt -e '.[benchmark]'   # a CPU build will do
   python -m experiments.benchmarks.training --data_dir=data/multi30k
 
 Both sides train the `small` Transformer on the same text with the same budget
-of words a batch, one Adam update a batch, on the same number of processor
-cores. Ours is the whole of asynchronous training by four workers, server
-included (experiments.train); the other is the plain loop of peer_torch.py.
-They take turns, each in a process of its own, and the median turn counts.
-Without --data_dir the sentences are those of the embedded grammar. Takes about
-two minutes.
+of words per batch, one Adam update per batch, on the same number of processor
+cores. Ours is asynchronous training with four workers, server included, as in
+experiments.train; the other is the plain loop of peer_torch.py. They take
+turns, each in its own process. Prints the median of the turns. Without
+--data_dir the sentences are those of the embedded grammar. Takes about two
+minutes.
 """
 
 import itertools
@@ -27,9 +27,9 @@ from experiments.ledger import execute, scales, texts
 from stale_adam.policy import Communication
 
 DATA_DIR, PAIR = options.data_dir(), options.pair()
-CORES = flags.DEFINE_integer('cores', 2, 'Processor cores of either side.', 1)
-TURNS = flags.DEFINE_integer('turns', 7, 'Turns of either side.', 1)
-BATCHES = flags.DEFINE_integer('batches', 64, 'Batches a turn.', 1)
+CORES = flags.DEFINE_integer('cores', 2, 'Processor cores per side.', 1)
+TURNS = flags.DEFINE_integer('turns', 7, 'Number of turns per side.', 1)
+BATCHES = flags.DEFINE_integer('batches', 64, 'Batches per turn.', 1)
 SIDE = flags.DEFINE_enum(
   'side', None, ['jax', 'torch'], 'Used by the command itself.'
 )
@@ -56,10 +56,10 @@ def jax_side():
   def train(count):
     with sa.pools.Virtual(threads=CORES.value) as pool:
       arrivals = sa.serve(task.problem, optimizer, settings.communication, pool)
-      next(arrivals)  # There are parameters, and every worker is at work.
+      next(arrivals)  # Parameters exist, and every worker computes.
       began = time.perf_counter()
       pushes = [push for push, _ in itertools.islice(arrivals, count)]
-    # The pool waits for gradients under way: none runs in the others' turn.
+    # The pool has waited for gradients in flight: none runs in the next turn.
     seconds = time.perf_counter() - began
     words = sum(task.units(i) for push in pushes for i in push.ids)
     return words, seconds
@@ -99,7 +99,7 @@ def torch_side():
 
 
 def play(side: str) -> None:
-  """A side's process: trains on every line of stdin, answers with its speed."""
+  """Run one side: train once for every line of stdin, and print the speed."""
   if hasattr(os, 'sched_setaffinity'):
     cores = sorted(os.sched_getaffinity(0))[: CORES.value]
     os.sched_setaffinity(0, cores)

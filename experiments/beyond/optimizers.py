@@ -2,11 +2,11 @@
 
   python -m experiments.beyond.optimizers --scale=tiny
 
-Question (section 7): can another optimizer than Adam train a plain asynchronous
-Transformer, with four workers and no accumulation? Each optimizer has a grid of
-learning rates; its best is compared with synchronous Adam. One seed, or three
-where a deviation is shown. 39 runs, 2 of them also in Table 1; about 25 minutes
-on two processor cores at `tiny`.
+Question (section 7): can an optimizer other than Adam train a plain
+asynchronous Transformer, with four workers and no accumulation? Each optimizer
+has a grid of learning rates; its best is compared with synchronous Adam. One
+seed, or three where a deviation is shown. 39 runs, 2 of them also in Table 1;
+about 25 minutes on two processor cores at `tiny`.
 """
 
 from pathlib import Path
@@ -35,7 +35,7 @@ RATES = {
 
 
 def declare(optimizer: str, rate: float) -> Settings:
-  """Declares a plain asynchronous run."""
+  """Declare a plain asynchronous run."""
   return runs.base(
     'transformer', paper.ASYNC, learning_rate=rate, optimizer=optimizer
   )
@@ -50,14 +50,14 @@ RUNS += runs.seeds([FOLLOWED, WAITING])
 
 
 def best(records: Records, name: str) -> Settings | None:
-  """The run of an optimizer with the highest BLEU; None if none is made."""
+  """The run of an optimizer with the highest BLEU; None without records."""
   grid = [declare(name, rate) for rate in RATES[name]]
   found = [r for r in grid if records.all(r)]
   return max(found, key=records.mean, default=None)
 
 
 def report(records: Records) -> str:
-  """A line for each optimizer: its rates, and its best beside Adam's."""
+  """A line per optimizer: its rates, and its best beside Adam's."""
   reference = records.mean(SYNCHRONOUS)
   header = ['optimizer', 'learning rate: best BLEU', 'of synchronous Adam']
   shown = lambda r: (
@@ -83,7 +83,7 @@ def report(records: Records) -> str:
 
 
 def draw(path: Path, records: Records) -> None:
-  """Draws BLEU over updates, each optimizer at its best rate."""
+  """Draw BLEU over updates, each optimizer at its best rate."""
   tops = {name: best(records, name) for name in RATES}
   lines = {name: run for name, run in tops.items() if run}
   title = 'plain asynchronous, four workers, each optimizer at its best rate'

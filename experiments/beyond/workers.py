@@ -4,12 +4,12 @@
 
 Question (section 7): what happens with N = 2 to 64 workers, whose gradients are
 stale by (N - 1) / G updates, if the server sums G = 1, N / 2 or N pushes? All
-runs see the same words, so updates of 64 batches are a sixteenth as many as
-updates of four; warm-up and decay then last for the same words. Synchronous
-runs of N workers show what the large batch alone costs. One seed, three for
-N = 4. The server of the virtual clock answers without delay, so speed grows
-with N without limit: it is an upper bound. 23 runs, 3 of them also in Table 3;
-about 20 minutes on two processor cores at `tiny`.
+runs see the same words: with 64 batches per update there are a sixteenth of the
+updates that four batches give, and warm-up and decay last for the same words.
+Synchronous runs of N workers show what the large batch alone costs. One seed,
+three for N = 4. The server of the virtual clock answers without delay, so speed
+grows with N without limit: it is an upper bound. 23 runs, 3 of them also in
+Table 3; about 20 minutes on two processor cores at `tiny`.
 """
 
 from pathlib import Path
@@ -32,7 +32,7 @@ PUSHES = {  # Pushes that an update sums, for N workers.
 
 
 def declare(workers: int, kind: str) -> Settings:
-  """Declares the run of so many workers; `kind` is a key of PUSHES."""
+  """Declare a run of `workers` workers; `kind` is a key of PUSHES."""
   synchronous = kind == 'synchronous'
   count = PUSHES[kind](workers)
   return runs.base('transformer', Communication(workers, 1, count, synchronous))
@@ -42,8 +42,8 @@ RUNS = [declare(n, kind) for n in WORKERS for kind in PUSHES]
 
 
 def report(records: Records) -> str:
-  """A line for each number of workers and way to sum their pushes."""
-  header = ['workers', 'pushes an update', 'mean staleness', '(N - 1) / G']
+  """A line per number of workers and way to sum their pushes."""
+  header = ['workers', 'pushes per update', 'mean staleness', '(N - 1) / G']
   header += ['updates', 'best BLEU', 'virtual seconds', 'virtual words/s']
   last = lambda field: lambda record: record['curve'][-1][field]
   rows = []
@@ -68,7 +68,7 @@ def report(records: Records) -> str:
 
 
 def draw(path: Path, records: Records) -> None:
-  """Draws quality and time over the number of workers."""
+  """Draw quality and time over the number of workers."""
   panels = {}
   for title, score in (
     ('best validation BLEU', best),

@@ -2,7 +2,7 @@
 
 One `Clause` describes what both sentences of a pair say, and each language puts
 it into words. The English is natural and the German correct. The English nearly
-always determines its translation, and translating takes what makes German hard:
+always determines its translation. Translating needs what makes German hard:
 gender, case, adjective endings, and verbs that stand second, last, or split in
 two. There are well over a hundred million pairs.
 
@@ -25,7 +25,7 @@ from experiments.grammar.draw import Draw
 from stale_adam.nmt.data.corpus import Corpus, Pairs
 
 LARGEST_COUNT = 1_000_000
-# Percentages, spelled out so that one draw decides on the kind.
+# Repeated by percentage, so that one draw chooses the kind.
 _KINDS = (
   [sentences.simple] * 46
   + [sentences.asking] * 14
@@ -41,10 +41,10 @@ _KINDS = (
 
 
 def pairs(count: int, seed: int = 0) -> list[tuple[str, str]]:
-  """Draws `count` different (English, German) pairs of sentences.
+  """Draw `count` different (English, German) pairs of sentences.
 
   No English and no German sentence occurs twice, so that slices of the list
-  are disjoint. Fewer pairs of the same seed are a prefix of more.
+  are disjoint. With the same seed, a smaller `count` gives a prefix.
 
   Args:
     count: how many, from 0 to 1,000,000.
@@ -82,13 +82,13 @@ def corpus(
   test: int = 200,
   pair: str = 'en-de',
 ) -> Corpus:
-  """Draws the `tiny` corpus; needs no files but those of the grammar.
+  """Draw the `tiny` corpus; needs only the grammar's own files.
 
   Args:
     seed: chooses the sentences.
     train: pairs to learn from.
     validation: pairs to choose by.
-    test: pairs to report on; no pair is in two parts.
+    test: pairs to report on; no pair is in more than one part.
     pair: 'en-de' or 'de-en'.
 
   Returns:

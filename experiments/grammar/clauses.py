@@ -55,7 +55,7 @@ class Clause(NamedTuple):
 
 
 def possessive(owner: Nominal) -> str:
-  """Returns 'his' for 'the man' and so on, '' where none is clear."""
+  """Return 'his' for 'the man' and so on, '' where none is clear."""
   if isinstance(owner, Pronoun):
     return owner.possessive
   if not owner.noun.is_person or owner.determiner == 'every':
@@ -65,7 +65,7 @@ def possessive(owner: Nominal) -> str:
 
 
 def stand_in(phrase: Nominal) -> Pronoun | None:
-  """Returns the pronoun that can replace `phrase`, None where none is clear.
+  """Return the pronoun that can replace `phrase`, None where none is clear.
 
   A dog or a coat is 'it' in English whatever its German gender. A single child
   has none: German says 'es', English 'he' or 'she'.

@@ -15,7 +15,7 @@ from experiments.grammar.words import (
 
 
 def adverbial(preposition: str, phrase: Nominal) -> Pair:
-  """Returns a preposition and a phrase, such as 'in the garden'."""
+  """Return a preposition and a phrase, such as 'in the garden'."""
   translation, case = PREPOSITIONS[preposition]
   return Pair(
     f'{preposition} {english.decline(phrase)}',
@@ -24,12 +24,12 @@ def adverbial(preposition: str, phrase: Nominal) -> Pair:
 
 
 def predicate(adjective: str) -> Pair:
-  """Returns what follows 'to be'; German adjectives do not inflect there."""
+  """Return what follows 'to be'; German adjectives do not inflect there."""
   return Pair(adjective, ADJECTIVES[adjective].german)
 
 
 def comparison(adjective: str, phrase: Phrase) -> Pair:
-  """Returns 'older than the dog' for 'old'."""
+  """Return 'older than the dog' for 'old'."""
   degree = ADJECTIVES[adjective].comparative
   return Pair(
     f'{degree.english} than {english.decline(phrase)}',
@@ -38,7 +38,7 @@ def comparison(adjective: str, phrase: Phrase) -> Pair:
 
 
 def statement(clause: Clause, front: str = '') -> Pair:
-  """Returns a main clause; `front` is '', 'time' or 'place'."""
+  """Return a main clause; `front` is '', 'time' or 'place'."""
   if not front:
     return Pair(english.say(clause), german.say(clause))
   part = getattr(clause, front)
@@ -50,7 +50,7 @@ def statement(clause: Clause, front: str = '') -> Pair:
 
 
 def question(clause: Clause, word: str = '') -> Pair:
-  """Returns a question, after a question word such as 'why' if one is given."""
+  """Return a question, after a question word such as 'why' if one is given."""
   if clause.subject is WHO:
     return statement(clause)
   pair = Pair(
@@ -62,7 +62,7 @@ def question(clause: Clause, word: str = '') -> Pair:
 
 
 def _dependent(conjunction: str, clause: Clause) -> Pair:
-  """Returns a subordinate clause; in German its verb is last."""
+  """Return a subordinate clause; in German its verb is last."""
   return Pair(
     f'{conjunction} {english.say(clause)}',
     f'{CONJUNCTIONS[conjunction]} {german.say(clause, "last")}',
@@ -70,12 +70,12 @@ def _dependent(conjunction: str, clause: Clause) -> Pair:
 
 
 def after(main: Clause, conjunction: str, clause: Clause) -> Pair:
-  """Returns a main clause followed by a subordinate clause."""
+  """Return a main clause followed by a subordinate clause."""
   return trailing(statement(main), _dependent(conjunction, clause))
 
 
 def before(conjunction: str, clause: Clause, main: Clause) -> Pair:
-  """Returns a subordinate clause followed by a main clause."""
+  """Return a subordinate clause followed by a main clause."""
   first = _dependent(conjunction, clause)
   return Pair(
     f'{first.english}, {english.say(main)}',
@@ -84,12 +84,12 @@ def before(conjunction: str, clause: Clause, main: Clause) -> Pair:
 
 
 def trailing(main: Pair, rest: Pair) -> Pair:
-  """Returns `main`, then `rest`; only German puts a comma between them."""
+  """Return `main`, then `rest`; only German puts a comma between them."""
   return Pair(f'{main.english} {rest.english}', f'{main.german}, {rest.german}')
 
 
 def reporting(main: Clause, clause: Clause, is_question: bool = False) -> Pair:
-  """Returns 'I know that ...', 'do you know whether ...' and the like."""
+  """Return 'I know that ...', 'do you know whether ...' and the like."""
   first = question(main) if is_question else statement(main)
   # The English conjunction is part of the verb.
   conjunction = CONJUNCTIONS[main.verb.base.split(' ')[-1]]
@@ -98,7 +98,7 @@ def reporting(main: Clause, clause: Clause, is_question: bool = False) -> Pair:
 
 
 def relative(phrase: Phrase, clause: Clause, role: str) -> Pair:
-  """Returns `clause` as a relative clause; `phrase` has the `role` in it.
+  """Return `clause` as a relative clause; `phrase` has the `role` in it.
 
   Args:
     phrase: what the clause is about.
@@ -123,7 +123,7 @@ def relative(phrase: Phrase, clause: Clause, role: str) -> Pair:
 
 
 def sentence(pair: Pair, mark: str = '.') -> tuple[str, str]:
-  """Returns a pair with a capital and `mark`; drops a comma before the mark."""
+  """Return a pair with a capital and `mark`; drops a comma before the mark."""
   first, second = (
     (text[0].upper() + text[1:] + mark).replace(',' + mark, mark)
     for text in pair

@@ -32,9 +32,9 @@ _ANYBODY = tuple(PRONOUNS.values())
 class Draw:
   """A random source, and the phrases and clauses drawn from it.
 
-  It uses only `Random.random`: Python keeps its values, and only its, the same
-  from version to version. A change in the order of the choices, or one more
-  entry in a table, changes the sentences of every seed.
+  It uses only `Random.random`, the one method whose values Python keeps the
+  same in every version. A change in the order of the choices, or one more entry
+  in a table, changes the sentences of every seed.
   """
 
   def __init__(self, seed: int):
@@ -58,7 +58,7 @@ class Draw:
     return self.pick(_ANYBODY)
 
   def somebody(self, verb: Verb, known: bool = False) -> Phrase:
-    """Draws a subject; a known one is definite and has no adjective."""
+    """Draw a subject; a known one is definite and has no adjective."""
     noun = self.pick(verb.subjects)
     plural = self._plural(noun, 0.3)
     if noun.kind == 'kin':
@@ -82,7 +82,7 @@ class Draw:
     return self.pick(ATTRIBUTES[noun.kind]) if self.chance(0.4) else ''
 
   def _person(self, subject: Nominal, noun: Noun) -> Nominal:
-    """Draws a person other than the subject, perhaps as a pronoun."""
+    """Draw a person other than the subject, perhaps as a pronoun."""
     if self.chance(0.25):
       key = subject.english if isinstance(subject, Pronoun) else 'he'
       return PRONOUNS[self.pick(OTHERS.get(key, OTHERS['he']))]
@@ -97,7 +97,7 @@ class Draw:
     return Phrase(determiner, noun, self._adjective(noun), plural)
 
   def _thing(self, subject: Nominal, noun: Noun, verb: Verb) -> Phrase:
-    """Draws an object that is not a person."""
+    """Draw an object that is not a person."""
     plural = self._plural(noun, 0.3)
     owner = noun.kind in LISTS['owned'] and possessive(subject) or 'the'
     if noun.kind == 'clothing' and verb.base in ('put', 'wear'):
@@ -134,7 +134,7 @@ class Draw:
   # Clauses.
 
   def clause(self, verb: Verb, subject: Nominal, tense: str = '') -> Clause:
-    """Draws only what the verb needs: its tense, objects and goal."""
+    """Draw only what the verb needs: its tense, objects and goal."""
     if not tense:
       tense = self.pick(TENSES[verb.aspect])
     if tense == 'modal':
@@ -155,7 +155,7 @@ class Draw:
     return self.fill(self.clause(verb, self.subject(verb)))
 
   def fill(self, clause: Clause) -> Clause:
-    """Adds time, place, manner or a negation to a clause."""
+    """Add time, place, manner or a negation to a clause."""
     verb, tense = clause.verb, clause.tense
     timeless = verb.aspect == 'state' or tense == 'can'
     timeless = timeless or (verb.aspect == 'sense' and tense == 'present')
@@ -187,7 +187,7 @@ class Draw:
 
 
 def _can_negate(clause: Clause) -> bool:
-  """Tells whether 'not' would be clear and natural in this clause."""
+  """Tell whether 'not' would be clear and natural in this clause."""
   vague = {'every', 'a', 'two', 'three'}
   # 'not a' becomes 'kein', except after a preposition.
   vague_object = vague if clause.verb.preposition else vague - {'a'}

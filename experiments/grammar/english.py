@@ -5,7 +5,7 @@ from experiments.grammar.words import LISTS, Pronoun
 
 
 def decline(phrase: Nominal, is_subject: bool = False) -> str:
-  """Returns 'she', 'her', 'an old man', 'these keys'."""
+  """Return 'she', 'her', 'an old man', 'these keys'."""
   if isinstance(phrase, Pronoun):
     return phrase.english if is_subject else phrase.english_object
   noun = phrase.noun.english_plural if phrase.plural else phrase.noun.english
@@ -20,7 +20,7 @@ def decline(phrase: Nominal, is_subject: bool = False) -> str:
 
 
 def _third(base: str) -> str:
-  """Returns 'goes' for 'go', 'looks for' for 'look for'."""
+  """Return 'goes' for 'go', 'looks for' for 'look for'."""
   verb, space, rest = base.partition(' ')
   if verb == 'have':
     verb = 'has'
@@ -34,7 +34,7 @@ def _third(base: str) -> str:
 
 
 def _verb(clause: Clause) -> tuple[str, str, str]:
-  """Returns auxiliary, main verb, and the one form that can replace both."""
+  """Return auxiliary, main verb, and the one form that can replace both."""
   person, tense, verb = clause.subject.person, clause.tense, clause.verb
   third = person == 'third'
   be = {'first': 'am', 'third': 'is', 'plural': 'are'}[person]
@@ -57,7 +57,7 @@ def _verb(clause: Clause) -> tuple[str, str, str]:
 
 
 def say(clause: Clause, is_question: bool = False) -> str:
-  """Returns the clause in English, without capital and final mark."""
+  """Return the clause in English, without capital and final mark."""
   verb, time, negation = clause.verb, clause.time, ''
   auxiliary, rest, whole = _verb(clause)
   often = time and time.english in LISTS['frequencies'] and time.english

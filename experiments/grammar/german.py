@@ -18,7 +18,7 @@ GENDERS = ('der', 'die', 'das', 'plural')
 
 
 def _by_case_and_gender(rows: list[Row]) -> dict[str, dict[str, str]]:
-  """Reads one row for each case, with one word for each gender."""
+  """Read one row for each case, with one word for each gender."""
   forms = (dict(zip(GENDERS, row, strict=True)) for (row,) in rows)
   return dict(zip(CASES, forms, strict=True))
 
@@ -35,7 +35,7 @@ _INDEFINITE = ('a', 'no', '', 'two', 'three')
 
 
 def decline(phrase: Nominal, case: str) -> str:
-  """Returns 'ihr', 'dem alten Mann': determiner, adjective and noun agree."""
+  """Return 'ihr', 'dem alten Mann': determiner, adjective and noun agree."""
   if isinstance(phrase, Pronoun):
     return phrase.german[case]
   gender, first = phrase.gender, phrase.determiner
@@ -49,19 +49,19 @@ def decline(phrase: Nominal, case: str) -> str:
 
 
 def _determiner(english: str, case: str, gender: str) -> str:
-  """Returns 'keinen' for 'no'; '' for ''."""
+  """Return 'keinen' for 'no'; '' for ''."""
   stem, kind = DETERMINERS[english]
   return stem + ENDINGS[kind][case][gender]
 
 
 def _adjective(english: str, before: str, case: str, gender: str) -> str:
-  """Returns 'alten' for 'old' after the English determiner `before`."""
+  """Return 'alten' for 'old' after the English determiner `before`."""
   _, kind = DETERMINERS[before]
   return ADJECTIVES[english].stem + ENDINGS[f'after {kind}'][case][gender]
 
 
 def _noun(noun: Noun, case: str, plural: bool) -> str:
-  """Returns 'Kindern' for 'child', 'Jungen' for 'boy'."""
+  """Return 'Kindern' for 'child', 'Jungen' for 'boy'."""
   if plural:
     ends = case == 'dative' and noun.german_plural[-1] not in 'ns'
     return noun.german_plural + 'n' if ends else noun.german_plural
@@ -71,7 +71,7 @@ def _noun(noun: Noun, case: str, plural: bool) -> str:
 
 
 def after_preposition(preposition: str, phrase: Nominal, case: str) -> str:
-  """Returns 'auf den Mann', 'im Garten'."""
+  """Return 'auf den Mann', 'im Garten'."""
   words = f'{preposition} {decline(phrase, case)}'
   first, second, *rest = words.split(' ')
   short = CONTRACTIONS.get(f'{first} {second}')
@@ -79,7 +79,7 @@ def after_preposition(preposition: str, phrase: Nominal, case: str) -> str:
 
 
 def _verb(clause: Clause) -> tuple[str, str, str]:
-  """Returns the finite verb, its separable prefix, and the infinite verb."""
+  """Return the finite verb, its separable prefix, and the infinite verb."""
   verb, tense, person = clause.verb, clause.tense, clause.subject.person
   if tense in MODALS:
     return MODALS[tense][person], '', verb.prefix + verb.infinitive
@@ -92,7 +92,7 @@ def _verb(clause: Clause) -> tuple[str, str, str]:
 
 
 def _middle(clause: Clause) -> list[str]:
-  """Returns the parts between the finite verb and the end, in German order.
+  """Return the parts between the finite verb and the end, in German order.
 
   The order is pronouns, time, definite objects, negation, manner, place,
   indefinite objects, complement. In a negated clause definite objects precede
@@ -126,7 +126,7 @@ def _middle(clause: Clause) -> list[str]:
 
 
 def say(clause: Clause, verb: str = 'second') -> str:
-  """Returns the clause in German; its finite verb is first, second or last."""
+  """Return the clause in German; its finite verb is first, second or last."""
   subject = decline(clause.subject, 'nominative')
   finite, prefix, infinite = _verb(clause)
   middle = _middle(clause)

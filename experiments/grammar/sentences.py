@@ -106,7 +106,7 @@ def reported(draw: Draw) -> tuple[str, str]:
 
 
 def _weather(draw: Draw, tense: str) -> Clause:
-  """Draws 'it rains', 'it is raining', 'it was cold', 'it is dark'."""
+  """Draw 'it rains', 'it is raining', 'it was cold', 'it is dark'."""
   word = draw.pick(('rain', 'snow', 'cold', 'dark'))
   if word in VERBS:
     return Clause(THINGS['das'], VERBS[word], tense)
@@ -183,7 +183,7 @@ def reasoned(draw: Draw) -> tuple[str, str]:
 
 
 def _related(draw: Draw, phrase: Phrase, verb: Verb, busy: Nominal) -> Phrase:
-  """Adds what somebody, other than `busy`, does or did with `phrase`."""
+  """Add what somebody, other than `busy`, does or did with `phrase`."""
   tense = 'present' if verb.aspect == 'state' else 'past'
   subject = draw.somebody(verb, known=True)
   while subject.noun in (phrase.noun, getattr(busy, 'noun', None)):

@@ -91,7 +91,7 @@ class Verb(NamedTuple):
 
 
 def table(name: str) -> dict[str, list[Row]]:
-  """Reads lexicon/<name>.txt: its rows by section, '' before the first."""
+  """Read lexicon/<name>.txt: its rows by section, '' before the first."""
   path = Path(__file__).parent / 'lexicon' / f'{name}.txt'
   lines = path.read_text('utf-8').splitlines()
   text = '\n'.join(line for line in lines if not line.startswith('#'))
@@ -105,7 +105,7 @@ def table(name: str) -> dict[str, list[Row]]:
 
 
 def nouns(names: Iterable[str]) -> tuple[Noun, ...]:
-  """Returns all nouns of the given groups, classes and single nouns."""
+  """Return all nouns of the given groups, classes and single nouns."""
   found = []
   for name in names:
     kinds = _GROUPS.get(name, (name,))
@@ -158,7 +158,7 @@ def _pronouns(rows: list[Row]) -> dict[str, Pronoun]:
 
 
 def _goals(words: list[str]) -> tuple[tuple[str, Noun], ...]:
-  """Reads 'into garden house to station' as (preposition, noun) pairs."""
+  """Read 'into garden house to station' as (preposition, noun) pairs."""
   found, preposition = [], ''
   for word in words:
     if word in PREPOSITIONS:

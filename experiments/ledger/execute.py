@@ -1,4 +1,4 @@
-"""Runs settings on a text: translation with this ledger's settings."""
+"""Executes a run: builds its task from its settings, trains and tests."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ from stale_adam.nmt.data import corpus as corpus_lib
 from stale_adam.nmt.data import vocabulary as vocabulary_lib
 from stale_adam.training.run import run
 
-# The settings that a task depends on; runs that differ in others share it.
+# The settings that a task depends on; runs with the same ones share a task.
 TASK_FIELDS = (
   'pair',
   'sizes',
@@ -31,7 +31,7 @@ TASK_FIELDS = (
 def make_task(
   settings: Settings, corpus: corpus_lib.Corpus
 ) -> translation.Translation:
-  """Makes the task of a run, its vocabulary included; prints what was read."""
+  """Make the task of a run with its vocabulary, and print what was read."""
   print(corpus_lib.describe(corpus), flush=True)
   vocabulary = vocabulary_lib.train(corpus.train, settings.vocabulary)
   task = translation.Translation(
@@ -66,7 +66,7 @@ def virtual_clock(settings: Settings, task: translation.Translation) -> Clock:
 
 
 def config(settings: Settings, task: translation.Translation) -> dict[str, Any]:
-  """The settings and what follows from them, as the record keeps them."""
+  """The settings and what follows from them, as a record has them."""
   return settings.config() | {
     'words_per_epoch': task.units_per_epoch,
     'clock': dataclasses.asdict(virtual_clock(settings, task)),
@@ -93,17 +93,17 @@ def execute(
   measure: measure_lib.Measure | None = None,
   more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-  """Trains, tests the best parameters, and leaves everything in a directory.
+  """Train, test the best parameters, and write everything to a directory.
 
   Args:
     settings: of the run.
-    task: what `make_task` returned for these settings.
+    task: from `make_task` for these settings.
     out: directory for the record, parameters, vocabulary, trace and events.
     experiment: the record's field.
     scale: the record's field.
     name: the record's field `run`.
     pool: where the workers run; the paper's cluster on a virtual clock if None.
-    measure: as of `serve`.
+    measure: as in `serve`.
     more: further entries for the trace's settings.
 
   Returns:

@@ -1,4 +1,4 @@
-"""What runs would take: parameters, memory and words of each model."""
+"""Estimates what runs need: parameters, memory and words of each model."""
 
 import math
 import types
@@ -14,10 +14,10 @@ from stale_adam.policy import Communication
 
 
 def size(settings: Settings) -> tuple[int, int]:
-  """Parameters of a run's model, and bytes that computing one gradient takes.
+  """Parameters of a run's model, and the bytes that one gradient needs.
 
-  Reads no text and trains nothing: the gradient is compiled for the device at
-  hand, at the nominal size of the vocabulary. The bytes include parameters,
+  Reads no text and trains nothing: the gradient is compiled for the default
+  device, at the nominal size of the vocabulary. The bytes include parameters,
   batch, gradient and all intermediate arrays.
   """
   pieces = types.SimpleNamespace(size=settings.vocabulary)
@@ -51,7 +51,7 @@ def describe(
   Args:
     wanted: the runs, as `runs.base` declares them.
     scale: a name in scales.py.
-    data_dir: directory of the text, as of `texts.load`.
+    data_dir: directory of the text, as in `texts.load`.
   """
   settings = runs.at(scale, wanted[0])
   parameters, gradient_bytes = size(settings)
@@ -79,7 +79,7 @@ def describe(
 
 
 def _snapshots(communication: Communication) -> int:
-  """Versions held at once: those of equal workers, and the next."""
+  """Versions held at once: those of equally fast workers, and the next."""
   if communication.synchronous:
     return 2
   pushes = communication.pushes_per_update

@@ -17,7 +17,7 @@ Score = Callable[[Record], float]
 
 
 class Records:
-  """The records of a scale. A subclass says where they come from, by `get`.
+  """The records of a scale. A subclass defines their source with `get`.
 
   Attributes:
     scale: a name in scales.py.
@@ -35,22 +35,22 @@ class Records:
 
   @property
   def rate_factor(self) -> float:
-    """Learning rates here over the paper's."""
+    """Learning rates of the scale over the paper's."""
     return scales.rate_factor(self.scale)
 
   def pair(self, pair: str) -> str | None:
-    """What stands here for a language pair of the paper."""
+    """The scale's counterpart of a language pair of the paper, or None."""
     return scales.SCALES[self.scale].pairs.get(pair)
 
   def by_seed(self, run: Settings) -> dict[int, Record]:
-    """The records of a run by seed, of all seeds that there are."""
+    """The existing records of a run, by seed."""
     found = {
       seed: self.get(dataclasses.replace(run, seed=seed)) for seed in SEEDS
     }
     return {seed: record for seed, record in found.items() if record}
 
   def all(self, run: Settings) -> list[Record]:
-    """The records of a run, one for each seed that there is."""
+    """The existing records of a run, one per seed."""
     return list(self.by_seed(run).values())
 
   def mean(self, run: Settings, score: Score = record_lib.best) -> float | None:
@@ -63,7 +63,7 @@ class Records:
     return [record_lib.seconds_to(r, target) for r in self.all(run)]
 
   def curve(self, run: Settings, axis: str) -> tuple[np.ndarray, ...]:
-    """x, and the mean, lowest and highest metric of the seeds, over a field.
+    """x, and the mean, lowest and highest metric of the seeds at x.
 
     The curve is as long as the longest of the seeds. A seed that stopped early
     keeps its last score.
@@ -81,15 +81,15 @@ class Records:
   def cell(
     self, run: Settings, score: Score = record_lib.best, digits: int = 1
   ) -> str:
-    """A score as a table shows it, over all seeds."""
+    """A score over all seeds, as text for a table."""
     return spread([score(record) for record in self.all(run)], digits)
 
 
 def spread(numbers: Sequence[float | None], digits: int = 1) -> str:
   """Mean and standard deviation over the seeds, such as '31.2 ± 0.4'.
 
-  A single number has no deviation. None means "never"; the text says how many
-  of the seeds are None.
+  A single number has no deviation. None means "never"; the text gives the
+  number of seeds that are None.
   """
   there = [number for number in numbers if number is not None]
   if not numbers:

@@ -1,7 +1,7 @@
-"""The runs that tables and figures are made of.
+"""Declares the runs behind tables and figures.
 
-A run is declared as the paper's: its settings are those of the scale `paper`.
-At another scale, `at` keeps what differs from the paper's usual settings.
+A run is declared with the paper's settings, those of the scale `paper`. For
+another scale, `at` keeps what differs from the paper's usual settings.
 """
 
 import dataclasses
@@ -30,7 +30,7 @@ def base(
 
   Args:
     model: 'transformer' or 'rnn'.
-    communication: a row of Table 3, or anything else.
+    communication: a row of Table 3 by name, or any other.
     **changes: any other fields of `Settings`.
   """
   if isinstance(communication, str):
@@ -43,10 +43,10 @@ def at(scale: str, run: Settings) -> Settings:
   """The settings of the paper's run at a scale.
 
   The learning rate is the paper's times the scale's factor, and the language
-  pair is what stands for the paper's.
+  pair is the scale's counterpart of the paper's.
 
   Raises:
-    KeyError: if nothing stands for the language pair.
+    KeyError: if the scale has no counterpart of the language pair.
   """
   usual = scales.SCALES['paper'].models[run.model]
   changes = {
@@ -68,5 +68,5 @@ def name(scale: str, run: Settings) -> str:
 
 
 def seeds(runs: Iterable[Settings]) -> list[Settings]:
-  """Each of the runs with every seed."""
+  """All runs, each with every seed."""
   return [dataclasses.replace(r, seed=s) for r in runs for s in SEEDS]

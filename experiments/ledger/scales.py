@@ -1,4 +1,4 @@
-"""Sizes of everything: `tiny`, `small` and `paper`, and `micro` to rehearse.
+"""Sizes of everything: `tiny`, `small`, `paper`, and `micro` for smoke tests.
 
 A scale is the settings of each model. As in the paper, the Transformer's
 learning rate is near the synchronous best, and the RNN's is twice that; Table 1
@@ -20,13 +20,13 @@ from stale_adam.training.task import Budget
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-  """What a run of this size is unless something else is asked for.
+  """The default settings of a scale.
 
   Attributes:
     models: settings by model.
-    pairs: what stands here for each language pair of the paper.
-    embedded: sentence pairs to train, validate and test on that the grammar
-      draws where no text is named; None if the scale needs a text.
+    pairs: the scale's counterpart of each language pair of the paper.
+    embedded: numbers of sentence pairs to train, validate and test on, which
+      the grammar draws if no text is named; None if the scale needs a text.
   """
 
   models: Mapping[str, Settings]
@@ -37,7 +37,7 @@ class Scale:
 def _models(
   transformer: Mapping[str, Any], rnn: Mapping[str, Any], **both: Any
 ) -> dict[str, Settings]:
-  """Settings of the two models: what each has alone, and what both have."""
+  """Settings of the two models: their own, and those that they share."""
   own = {'transformer': transformer, 'rnn': {'warmup_updates': 0} | rnn}
   return {
     model: Settings(
@@ -178,7 +178,7 @@ def settings(scale: str, model: str, **changes: Any) -> Settings:
 def name(scale: str, run: Settings) -> str:
   """A readable name, e.g. rnn-en-de-async-4-local1-global4-rate0.006-seed0.
 
-  A setting that differs from the scale's follows with its value.
+  A setting that differs from the scale's default is appended with its value.
   """
   c = run.communication
   base = settings(scale, run.model, communication=c)

@@ -13,8 +13,8 @@ from stale_adam.policy import Communication
 from stale_adam.training.task import Budget
 
 MODELS = ('transformer', 'rnn')
-# What a recorded config holds beside the settings: it follows from them and
-# from the text.
+# What a recorded config has beside the settings: it follows from them and from
+# the text.
 _DERIVED = {'corpus', 'words_per_epoch', 'clock'}
 
 
@@ -33,7 +33,7 @@ def _setting(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings:
-  """All that decides the numbers of a run, except the text itself.
+  """All settings that determine the numbers of a run, except the text itself.
 
   `help(Settings)` lists the fields; their meaning is in the metadata, which
   `python -m experiments.train --help` prints. `pair` chooses the text. It is
@@ -46,7 +46,7 @@ class Settings:
   model: str = _setting('Model to train.', choices=MODELS)
   pair: str = _setting('Source and target language, such as en-de.', 'en-de')
   sizes: Mapping[str, float] = _setting(
-    'Sizes of the model to change, such as depth=2,dropout=0.1.', hash=False
+    'Model sizes to change, such as depth=2,dropout=0.1.', hash=False
   )
   vocabulary: int = _setting('Pieces of the joint vocabulary.', lowest=1)
   shape: Shape = _setting(
@@ -78,15 +78,15 @@ class Settings:
     'Updates until the inverse square root decay begins.', lowest=0
   )
   words_per_second: tuple[float, float, float] = _setting(
-    'Measured speeds that the virtual clock is fitted to, in target words a '
+    'Measured speeds that the virtual clock is fitted to, in target words per '
     'second: asynchronous, with 4x local accumulation, synchronous.'
   )
   budget: Budget = _setting(
     {
       'epochs': 'Passes over the training text, at most.',
       'validate_every': 'Target words between two validations.',
-      'patience': 'Validations in a row without a lower loss, after which '
-      'the run stops.',
+      'patience': 'Validations in a row without a lower loss until the run '
+      'stops.',
     }
   )
   beam: int = _setting('Beam size for the tests.', 4, lowest=1)
@@ -101,8 +101,8 @@ class Settings:
     False,
   )
   ticks_per_update: int = _setting(
-    "Counts of the learning rate schedule in an update; the paper's own code "
-    'counts one for each local gradient.',
+    "Ticks of the learning rate schedule per update; the paper's own code "
+    'ticks once for each local gradient.',
     1,
     lowest=1,
   )
@@ -140,17 +140,17 @@ class Settings:
     return dataclasses.replace(fitted, seed=self.seed)
 
   def config(self) -> dict[str, Any]:
-    """The settings as a record keeps them, in JSON's types."""
+    """The settings in JSON's types, as a record has them."""
     made = json.loads(json.dumps(dataclasses.asdict(self)))
     del made['pair']
     return made | {'shape': self.shape._asdict()}
 
 
 def agrees(config: Mapping[str, Any], settings: Settings) -> bool:
-  """Whether a recorded config is that of the settings.
+  """Whether a recorded config equals the settings.
 
-  A field that the record lacks has its default: a setting that is added later
-  does not void the records made before. Holds for nested dataclasses too.
+  A field that the record lacks counts as its default: a setting that is added
+  later does not invalidate older records. Nested dataclasses too.
   """
   kept = {k: v for k, v in config.items() if k not in _DERIVED}
   return _agrees(kept | {'pair': settings.pair}, settings)
@@ -169,7 +169,7 @@ def _agrees(recorded: Any, value: Any) -> bool:
 
 
 def leaves(settings: Settings) -> dict[str, Any]:
-  """Every value of the settings by its own name, without nesting."""
+  """Every value of the settings by name, without nesting."""
   found = {}
   for field in dataclasses.fields(settings):
     value = getattr(settings, field.name)

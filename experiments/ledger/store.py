@@ -22,15 +22,15 @@ DIGITS = 8  # Of the digest, in file names and reports.
 class Stored(Records):
   """The records of a scale in a directory.
 
-  Without a text that is named, the records decide: the one text that they have
-  for a language pair is used.
+  If no text is named, the records determine it: they have one text for each
+  language pair.
 
   Args:
     scale: a name in scales.py.
     directory: what --results names.
-    data_dir: directory of the text, as of `texts.load`.
-    training: whether runs will be made: then a scale with a grammar uses that
-      text, also if the records have another.
+    data_dir: directory of the text, as in `texts.load`.
+    training: whether runs will be made: then a scale with a grammar uses its
+      text, even if the records have another.
   """
 
   def __init__(
@@ -50,7 +50,7 @@ class Stored(Records):
     self._digests: dict[str, str | None] = {}
 
   def text(self, pair: str) -> str | None:
-    """The digest of the text whose records count, for a pair as it is here.
+    """The digest of the text whose records count, for a pair of this scale.
 
     Returns:
       The SHA-256; None if no text is named and there is no record.
@@ -102,13 +102,13 @@ class Stored(Records):
     return self.directory / f'{name}.{digest[:DIGITS]}.json'
 
   def get(self, run: Settings) -> Record | None:
-    """The record of a run; None if there is none of these settings and text."""
+    """The record of a run with these settings and text, or None."""
     if self._found.get(run) is None:
       self._found[run] = self._matching(run)
     return self._found[run]
 
   def add(self, run: Settings, record: Record) -> None:
-    """Writes a record, and keeps it."""
+    """Write a record and remember it."""
     path = self.path(run, record['text']['sha256'])
     record_lib.write(path, record)
     self._found[run] = record_lib.read(path)
@@ -140,8 +140,7 @@ class Stored(Records):
       if path not in self._damaged:
         self._damaged.add(path)
         print(
-          f'skipped a damaged record: {error}. Delete {path} to have the run '
-          'made again.',
+          f'skipped a damaged record: {error}. Delete {path} to rerun it.',
           file=sys.stderr,
         )
       return None

@@ -10,7 +10,7 @@ from stale_adam.nmt.data import corpus
 
 @functools.lru_cache(maxsize=1)
 def load(scale: str, pair: str, data_dir: str | None) -> corpus.Corpus:
-  """Reads the text of a scale.
+  """Read the text of a scale.
 
   Args:
     scale: a name in scales.py.

@@ -12,8 +12,8 @@ from stale_adam.policy import Communication
 class Printed(Records):
   """Best BLEU, speed, and time to a BLEU: Tables 1, 3, 4 and 5, section 4.3.
 
-  One seed. What only a figure shows is missing. A curve has the points that
-  Table 3 times, no others; the paper does not give their updates.
+  One seed. What only a figure shows is missing. A curve has only the points
+  whose time Table 3 gives; the paper does not give their updates.
   """
 
   missing = 'in a figure'

@@ -8,7 +8,7 @@ thresholds: "nothing" is below a tenth of what it is compared with, "little" is
 a loss of up to a tenth (the paper's asynchronous Transformer loses 14%, its RNN
 2%), and "restored" is at least 95% (the paper has 99% and more). A synchronous
 run keeps its quality at a rate if it has two thirds of its best (the paper's
-has 71%). "Sooner" needs a difference of two standard errors where there are
+has 71%). "Faster" needs a difference of two standard errors if there are
 several seeds.
 """
 
@@ -66,20 +66,20 @@ def batch_size(records: Records) -> Parts:
   early = lambda record: bleu_after(record, min(ends, default=0))
   pairs = [('synchronous', SYNC, one), ('asynchronous', LOCAL, of(ASYNC))]
   for label, large, small in pairs:
-    what = f'{label}, 4 batches an update / 1, after as many updates'
+    what = f'{label}, 4 batches per update / 1, at the same update'
     yield share(records, what, of(large), small, low=1.0, score=early)
-  what = 'asynchronous, 4 batches / synchronous, 1, after as many updates'
+  what = 'asynchronous, 4 batches / synchronous, 1, at the same update'
   yield share(records, what, of(LOCAL), one, high=1.0, score=early)
-  what = 'asynchronous, 4 batches an update / 1, in the end'
+  what = 'asynchronous, 4 batches per update / 1, at the end'
   yield share(records, what, of(LOCAL), of(ASYNC), low=1.0)
-  what = 'asynchronous / synchronous, 4 batches each, in the end'
+  what = 'asynchronous / synchronous, 4 batches each, at the end'
   yield share(records, what, of(LOCAL), of(SYNC), high=MUCH)
 
 
 def bleu_after(record: dict, updates: float) -> float:
-  """BLEU after so many updates, between the two validations around them.
+  """BLEU after a number of updates, interpolated between two validations.
 
-  NaN where that is not known.
+  NaN if it is not known.
   """
   curve = record['curve'] or [{'updates': np.nan, 'bleu': np.nan}]
   points = [[point[name] for point in curve] for name in ('updates', 'bleu')]
@@ -146,19 +146,20 @@ def speed(records: Records) -> Parts:
 
 
 def _order(records: Records, model: str, *names: str) -> Part:
-  """The clock is fitted to local, plain and synchronous speeds as printed.
+  """Compare speeds, which the fitted clock determines: no run can differ.
 
-  Combined then lies between, and global is plain: no run can decide otherwise.
+  The clock is fitted to the printed speeds of local, plain and synchronous.
+  Then combined lies between local and plain, and global equals plain.
   """
   runs = [base(model, name) for name in names]
   speeds = [records.mean(run, virtual_speed) for run in runs]
   what = f'{LABELS[model]}, {" > ".join(map(_short, names))}, words/s'
   if None in speeds:
-    return Part(what, 'falling', records.missing, None)
+    return Part(what, 'decreasing', records.missing, None)
   falling = all(a > b for a, b in zip(speeds, speeds[1:], strict=False))
   shown = ', '.join(f'{speed:,.0f}' for speed in speeds)
   seeds = min(len(records.all(run)) for run in runs)
-  return Part(what, 'falling', shown, falling, seeds, True)
+  return Part(what, 'decreasing', shown, falling, seeds, True)
 
 
 def _short(communication: str) -> str:
@@ -170,7 +171,9 @@ def sooner(records: Records) -> Parts:
     text, holds = table3.headline(records, model)
     pair = [records.all(base(model, name)) for name in (SYNC, GLOBAL)]
     what = f'{label}, seconds, synchronous / 4x global'
-    yield Part(what, 'above 1, not by chance', text, holds, min(map(len, pair)))
+    yield Part(
+      what, 'faster by 2 standard errors', text, holds, min(map(len, pair))
+    )
 
 
 def robust(records: Records) -> Parts:
@@ -205,25 +208,25 @@ CLAIMS = (
     catastrophe,
   ),
   Claim(
-    'RNNs lose little by asynchrony',
+    'Asynchronous RNNs lose little',
     'Table 1: at most 6%',
     recurrent,
   ),
   Claim(
-    'Larger batches help a little and do not repair it',
-    'Figure 1: better by update, but worse than synchronous training even '
-    'with the smaller batch; Table 3: 30.98 against 30.72 in the end, and '
-    '35.66 synchronously',
+    'Larger batches help a little and do not repair the loss',
+    'Figure 1: better at the same update, but worse than synchronous training '
+    'even with the smaller batch; Table 3: 30.98 against 30.72 at the end, and '
+    '35.66 with synchronous training',
     batch_size,
   ),
   Claim(
-    'Artificial staleness 3 hurts the Transformer much, 2 little, and that '
-    'of asynchronous training of equal batch more than both',
+    'Artificial staleness 3 hurts the Transformer much and 2 little; '
+    'asynchronous training with equal batches is worse than both',
     'Figure 2a',
     artificial,
   ),
   Claim(
-    'At doubled rate staleness 3 leaves nothing, artificial or real',
+    'At the doubled rate, staleness 3 leaves nothing, artificial or real',
     'Figure 3a',
     doubled,
   ),
@@ -244,25 +247,25 @@ CLAIMS = (
     between,
   ),
   Claim(
-    'Raw speed orders local > combined > plain asynchronous, and global > '
+    'Raw speed is local > combined > plain asynchronous, and global > '
     'synchronous',
     'Table 3',
     speed,
   ),
   Claim(
-    'A BLEU near convergence comes sooner with global accumulation than '
-    'synchronously',
+    'Global accumulation reaches a BLEU near convergence faster than '
+    'synchronous training',
     'Table 3: 15.6 h against 11.4 h, 1.37 times; RNN 18.8 against 14.5, '
     '1.30 times',
     sooner,
   ),
   Claim(
-    'It tolerates higher learning rates almost as synchronous training does',
+    'It tolerates higher learning rates almost as well as synchronous training',
     'Table 5: at least 99% up to the fourfold rate, 4% at the eightfold',
     robust,
   ),
   Claim(
-    'It carries over to other language pairs',
+    'It works for other language pairs too',
     'Table 4, validation: asynchronous Transformers 63% and 72% of '
     'synchronous, with global accumulation 100% and 99%; RNNs with it 101%',
     pairs,

@@ -3,11 +3,11 @@
   python -m experiments.paper.figure1 --scale=tiny
 
 Claim (section 4.2): an update from four batches improves the model more than
-one from a single batch. Still, asynchronous training with the large updates (4x
-local accumulation) stays below synchronous training, even below that with the
-small ones. The RNN is hardly affected. Synchronous training with one batch in
-an update (the paper's 10 GB) has a single worker. 8 runs, 6 of them also in
-Table 3; about 6 minutes on two processor cores at `tiny`.
+one from a single batch. Still, asynchronous training with four batches per
+update (4x local accumulation) stays below synchronous training, even with one
+batch per update. The RNN is hardly affected. Synchronous training with one
+batch per update (the paper's 10 GB) has a single worker. 8 runs, 6 of them also
+in Table 3; about 6 minutes on two processor cores at `tiny`.
 """
 
 import functools

@@ -3,10 +3,10 @@
   python -m experiments.paper.headline --scale=small --data_dir=data/multi30k
 
 Claim (abstract): stale gradients ruin the asynchronous Transformer, and summing
-four of them before each update repairs it. The figure has BLEU over virtual
-time, three seeds each. Below are the first sentences of the test set as the
-models of the first seed translate them. 9 runs, all of them also in Table 3;
-about 25 minutes on two processor cores at `small`.
+four of them before each update repairs it. The figure shows BLEU over virtual
+time, three seeds each. Below it, the models of the first seed translate the
+first sentences of the test set. 9 runs, all of them also in Table 3; about 25
+minutes on two processor cores at `small`.
 """
 
 import functools
@@ -58,7 +58,7 @@ def translations(records: Records) -> list[str]:
 
 
 def _plain(text: str) -> str:
-  """As Markdown that shows just this."""
+  """Escape a text for Markdown."""
   return re.sub(r'([\\`*_<\[])', r'\\\1', text) or '(nothing)'
 
 

@@ -2,10 +2,10 @@
 
   python -m experiments.paper.reproduce --scale=tiny
 
-Makes every run that is missing, the most important first, and keeps each one
-when it is finished: if the command is killed and started again, it continues
-there. Then renders all tables and figures and the checklist of the paper's
-claims. About two hours on two processor cores at `tiny`.
+Makes every run that is missing, the most important first, and saves each one
+when it is finished. Rerun to resume. Then renders all tables and figures and
+the checklist of the paper's claims. About two hours on two processor cores at
+`tiny`.
 """
 
 from experiments import command

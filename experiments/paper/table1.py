@@ -28,7 +28,7 @@ RUNS = [
 
 
 def report(records: Records) -> str:
-  """One table: a line for each learning rate, ours beside the paper's."""
+  """One table: a line per learning rate, ours beside the paper's."""
   columns = list(itertools.product(paper.LEARNING_RATE, COMMUNICATIONS))
   return by_rate(records, paper.TABLE1, columns)
 

@@ -4,9 +4,10 @@
 
 Claim (section 3 and Table 2): if gradients alternate between -1 and 2, Adam
 needs six updates to reach the right side of 0. In the long run an update moves
-by sign(E g) / sqrt(Var g / (E g)^2 + 1) learning rates. The paper's caption
-says that all three sequences have the mean 1; the third has 0.5. The paper's
-numbers are above ours. Nothing is trained; takes a few seconds.
+a parameter by sign(E g) / sqrt(Var g / (E g)^2 + 1) learning rates. The paper's
+caption says that all three sequences have the mean 1; the third has 0.5. In
+each table the paper's numbers are above ours. Trains nothing; takes a few
+seconds.
 """
 
 import jax.numpy as jnp
@@ -39,7 +40,7 @@ def adam(gradients: list[float]) -> dict[str, np.ndarray]:
 
 
 def report(_: Records) -> str:
-  """Table 2 by sequence, the largest difference to it, and Adam's pace."""
+  """Table 2 by sequence, our largest difference from it, and Adam's pace."""
   parts, furthest, paces = [], 0.0, []
   for sequence, printed in paper.TABLE2.items():
     g, found = printed['g'], adam(50 * printed['g'])

@@ -3,14 +3,14 @@
   python -m experiments.paper.table3 --scale=tiny
 
 Claim (section 5.1): summing four pushes before each update restores the quality
-that asynchronous training loses, and reaches a BLEU near convergence sooner
+that asynchronous training loses, and reaches a BLEU near convergence faster
 than waiting for all workers. Summing on the workers is faster still and
-restores nothing. Our target BLEU is the same share of our synchronous best (of
-its lowest seed) as the paper's target is of the paper's best. The time to a
-target is interpolated between two validations. The virtual clock is fitted to
-three of the paper's speeds: plain asynchronous, local and synchronous. The last
-lines are at Table 1's first rate and Table 5's second. 42 runs, 6 of them also
-in Table 5; about 30 minutes on two processor cores at `tiny`.
+restores nothing. Our target BLEUs are the paper's ratios of target to
+synchronous best, applied to our synchronous best (of its lowest seed). The time
+to a target is interpolated between two validations. The virtual clock is fitted
+to three of the paper's speeds: plain asynchronous, local and synchronous. The
+last lines are at Table 1's first rate and Table 5's second. 42 runs, 6 of them
+also in Table 5; about 30 minutes on two processor cores at `tiny`.
 """
 
 import math
@@ -40,7 +40,7 @@ RUNS = runs.seeds(
 
 
 def targets(records: Records, model: str, **changes: float) -> dict[int, float]:
-  """Our target BLEU for each of the paper's; `changes` as of `runs.base`."""
+  """Our target BLEU for each of the paper's; `changes` as in `runs.base`."""
   printed = paper.TABLE3[model, paper.SYNC]
   found = records.all(runs.base(model, paper.SYNC, **changes))
   # The lowest, so that every synchronous seed reaches its targets.
@@ -51,11 +51,11 @@ def targets(records: Records, model: str, **changes: float) -> dict[int, float]:
 def headline(
   records: Records, model: str, **changes
 ) -> tuple[str, bool | None]:
-  """Compares the time to the top target, synchronous against 4x global.
+  """Compare the time to the top target, synchronous against 4x global.
 
   Returns:
     A text with the target, both times and their ratio; and whether global
-    accumulation is sooner by more than two standard errors, None if a run is
+    accumulation is faster by more than two standard errors, None if a run is
     missing.
   """
   goal = list(targets(records, model, **changes).values())[-1]
@@ -73,12 +73,12 @@ def headline(
   error = math.sqrt(sum(variance(t) / len(t) for t in times if len(t) > 1))
   text += f' = **{slow / fast:.2f} times**'
   if abs(slow - fast) < 2 * error:
-    text += ', no more than two standard errors apart'
+    text += ', less than two standard errors apart'
   return text, slow - fast > 2 * error
 
 
 def report(records: Records) -> str:
-  """One table for each model, ours below the paper's."""
+  """One table per model, our lines below the paper's."""
   parts = []
   for model in paper.LEARNING_RATE:
     goals = targets(records, model)
@@ -123,7 +123,7 @@ def report(records: Records) -> str:
 
 
 def draw(path: Path, records: Records) -> None:
-  """Draws BLEU over virtual time, from which the last columns are read."""
+  """Draw BLEU over virtual time; the last columns are read from it."""
   lines = {
     model: {name: runs.base(model, name) for name in runs.COMMUNICATIONS}
     for model in paper.LEARNING_RATE

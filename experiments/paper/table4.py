@@ -5,8 +5,8 @@
 Claim (section 5.3): other language pairs behave as English to German does.
 Asynchronous training costs the Transformer much BLEU and the RNN some, and 4x
 global accumulation restores it. The grammar of `tiny` has two languages, so it
-has two directions and no third pair. At `small`, German, French and Czech stand
-for German, Finnish and Russian. Three seeds of the first pair, one of the
+has two directions and no third pair. At `small`, German, French and Czech
+replace German, Finnish and Russian. Three seeds of the first pair, one of the
 others. 18 runs, 6 of them also in Table 3; about 10 minutes on two processor
 cores at `tiny`, which has 12 of them.
 """
@@ -28,11 +28,11 @@ RUNS = [
 
 
 def report(records: Records) -> str:
-  """One table for each pair: validation and tests, ours and the paper's."""
+  """One table per pair: validation and tests, ours and the paper's."""
   parts = []
   for pair in paper.TEST:
     if records.pair(pair) is None:
-      parts.append(f'Nothing stands for {pair} here.')
+      parts.append(f'This scale has no counterpart of {pair}.')
       continue
     found = [records.get(r) for r in RUNS if r.pair == pair]
     tests = next((list(r['test_bleu']) for r in found if r), ['test'])

@@ -22,7 +22,7 @@ COMMUNICATIONS = (paper.SYNC, paper.ASYNC, paper.GLOBAL)
 
 
 def cell(rate: float, communication: str) -> Settings:
-  """Declares the run of a cell of the table."""
+  """Declare the run of a cell of the table."""
   return runs.base('transformer', communication, learning_rate=rate)
 
 
@@ -33,7 +33,7 @@ RUNS = runs.seeds(
 
 
 def report(records: Records) -> str:
-  """One table: a line for each learning rate, ours beside the paper's."""
+  """One table: a line per learning rate, ours beside the paper's."""
   columns = [('transformer', c) for c in COMMUNICATIONS]
   return by_rate(records, paper.TABLE5, columns)
 

@@ -18,20 +18,20 @@ from experiments.render import figures
 from stale_adam import files
 from stale_adam.training.record import best
 
-LEAST_BLEU = 1.0  # A lower score is nothing to compare with.
+LEAST_BLEU = 1.0  # A lower score is too low to compare with.
 FIRST, LAST = '<!-- claims, rendered -->', '<!-- end of claims -->'
 
 
 class Part(NamedTuple):
-  """One comparison, and whether it is as claimed.
+  """One comparison, and whether the claim holds for it.
 
   Attributes:
     what: what is compared; the same at every scale.
-    claimed: what the paper says of it.
+    claimed: what the paper says.
     found: what the records say.
-    holds: whether that is as claimed; None if a run is missing.
-    seeds: how many seeds both sides have.
-    fitted: whether the fitted virtual clock allows no other outcome.
+    holds: whether the two agree; None if a run is missing.
+    seeds: number of seeds that both sides have.
+    fitted: whether the fitted virtual clock determines the outcome.
   """
 
   what: str
@@ -68,10 +68,10 @@ def share(
   high: float = math.inf,
   score: Score = best,
 ) -> Part:
-  """Whether a score over the other run's lies in [low, high).
+  """Check whether the ratio of two runs' scores lies in [low, high).
 
-  Both are means over the seeds that both runs have. Where the other run
-  translates nothing, the comparison is not as claimed.
+  Both scores are means over the seeds that both runs have. If the other run
+  translates nothing, the claim does not hold.
   """
   bounds = [f'at least {100 * low:.0f}%'] if low else []
   bounds += [f'below {100 * high:.0f}%'] if high < math.inf else []
@@ -85,7 +85,7 @@ def share(
     return Part(what, claimed, records.missing, None)
   text = f'{ours:.1f} / {theirs:.1f}'
   if theirs < LEAST_BLEU:
-    return Part(what, claimed, f'{text}, which is nothing', False, len(seeds))
+    return Part(what, claimed, f'{text}, too low to compare', False, len(seeds))
   ratio = ours / theirs
   text += f' = {100 * ratio:.1f}%'
   return Part(what, claimed, text, low <= ratio < high, len(seeds))
@@ -103,7 +103,7 @@ def verdict(parts: list[Part]) -> str:
     part = f'holds in part, {sum(known)} of {len(known)}'
     return part if any(known) else 'does not hold here'
   fitted = all(part.fitted for part in parts)
-  return 'holds, as the clock is fitted' if fitted else 'holds'
+  return 'holds, fixed by the clock' if fitted else 'holds'
 
 
 def _cell(part: Part | None) -> str:
@@ -121,9 +121,9 @@ def _seeds(parts: Sequence[Part]) -> str:
 
 
 def report(claims: Iterable[Claim], ours: Sequence[Records]) -> str:
-  """The checklist: all verdicts, then every comparison claim by claim.
+  """The checklist: all verdicts, then the comparisons of each claim.
 
-  The paper, which has every comparison, is shown beside our scales.
+  The paper's own numbers are shown beside our scales.
   """
   names = [records.scale for records in ours]
   overview, sections = [], []
@@ -147,7 +147,7 @@ def report(claims: Iterable[Claim], ours: Sequence[Records]) -> str:
 def write(
   claims: Iterable[Claim], directory: Path, all_records: Sequence[Stored]
 ) -> str:
-  """Puts the checklist into README.md, paper and scales side by side.
+  """Write the checklist into README.md, paper and scales side by side.
 
   It replaces what is between two marks; a new file has only the checklist.
 

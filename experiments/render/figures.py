@@ -42,7 +42,7 @@ def curves(
   x_limit: Mapping[str, float] | None = None,
   log: bool = False,
 ) -> None:
-  """Draws lines in panels side by side that share the scale of y.
+  """Draw lines in panels side by side that share the scale of y.
 
   Args:
     path: of the PNG.

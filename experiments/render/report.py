@@ -1,4 +1,4 @@
-"""Records to Markdown and pictures, in the form that all experiments share."""
+"""Renders records as Markdown and pictures, alike for all experiments."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ _UNITS = {'words_per_second': 'words/s'}
 
 
 def label(metric: str) -> str:
-  """A metric as people write it."""
+  """A metric's name as people write it."""
   return _METRICS.get(metric, metric)
 
 
@@ -32,11 +32,11 @@ def _metric(records: Records, lines: Lines) -> str:
 def compare(
   records: Mapping[str, Record], target: float, digits: int = 1
 ) -> str:
-  """A table of single records: one line for each, by its label.
+  """A table with one line per record.
 
   Args:
     records: by label.
-    target: score that the last column times.
+    target: the score whose time the last column gives.
     digits: of scores.
   """
   first = next(iter(records.values()))
@@ -87,7 +87,7 @@ def summary(records: Records, lines: Lines) -> str:
 def by_rate(
   records: Records, table: Mapping[float, Mapping], columns: Sequence[tuple]
 ) -> str:
-  """A line for each learning rate, ours beside the paper's.
+  """A table with a line per learning rate, ours beside the paper's.
 
   Args:
     records: of a scale.
@@ -115,7 +115,7 @@ def draw(
   axis_label: str = 'updates',
   until: str | None = None,
 ) -> None:
-  """Draws the score over a field of the curves, one panel for each model.
+  """Draw the score over a field of the curves, one panel for each model.
 
   Args:
     path: of the PNG.
@@ -123,7 +123,7 @@ def draw(
     lines: what is drawn; models without any record are left out.
     axis: the field.
     axis_label: text below the axis.
-    until: label of the line that panels end with; by default the longest.
+    until: label of the line at whose end panels end; by default the longest.
   """
   panels, limit = {}, {}
   for model, curves in lines.items():
@@ -151,10 +151,10 @@ def corpora(records: Stored, runs: Iterable[Settings]) -> str:
 def render(
   module: ModuleType, directory: Path, all_records: Sequence[Stored]
 ) -> str:
-  """Writes an experiment's Markdown and figures; returns the Markdown.
+  """Write an experiment's Markdown and figures; returns the Markdown.
 
-  The claim is the module's docstring. A section follows for each scale that has
-  any of the records, or a single one for an experiment that trains nothing.
+  The claim is the module's docstring. A section follows for each scale with at
+  least one record, or a single one for an experiment that trains nothing.
 
   Raises:
     ValueError: if a scale has records of several texts and none is named.
@@ -172,8 +172,8 @@ def render(
       module.draw(directory / picture, records)
       parts.append(f'![{heading}]({picture})')
       parts.append(
-        'Lines are means over the seeds. A band, where there is one, reaches '
-        'from the lowest to the highest seed.'
+        'Lines are means over the seeds. Bands reach from the lowest to the '
+        'highest seed.'
       )
     parts.append(module.report(records))
   if not module.RUNS:

@@ -1,4 +1,4 @@
-"""What others do about stale gradients, each on the seam of `serve`.
+"""Published methods against stale gradients, as arguments of `serve`.
 
   policy     BackupWorkers
   per_push   scale_by_staleness, compensate_delay
@@ -6,11 +6,11 @@
   worker     drop_gradients
   reply      predict_weights
 
-A method is an argument of `serve` and of `simulate`; several combine. Those
-for `per_push` and `optimizer` are optax transformations, for any loop.
+`simulate` takes the same arguments. Methods combine. Those for `per_push` and
+`optimizer` are optax transformations and work in any training loop.
 
-Docstrings name each rule's source. The rules were written down from summaries
-of these papers, so no equation numbers are given.
+Docstrings name each rule's source. The rules follow summaries of these papers,
+so no equation numbers are given.
 """
 
 from stale_adam.methods.compensation import compensate_delay

@@ -1,4 +1,4 @@
-"""Corrections of a push for how far the parameters moved since its pull."""
+"""Corrections of a push for the updates since its pull."""
 
 from typing import Any, NamedTuple
 
@@ -16,24 +16,24 @@ class CompensateState(NamedTuple):
 def compensate_delay(
   strength: float = 0.04, decay: float | None = None
 ) -> optax.GradientTransformationExtraArgs:
-  """Extrapolates a push to the parameters in force: DC-ASGD, as `per_push`.
+  """Extrapolate a push to the current parameters: DC-ASGD, for `per_push`.
 
     g <- g + s g g (theta - theta_pulled)
 
-  elementwise: g g stands for the diagonal of the Hessian. The strength s is
-  constant (DC-ASGD-c), or with a decay d adaptive (DC-ASGD-a):
+  elementwise: g g approximates the diagonal of the Hessian. The strength s is
+  constant (DC-ASGD-c), or adaptive if there is a decay d (DC-ASGD-a):
 
     ms <- d ms + (1 - d) g g        s = strength / sqrt(ms + 1e-7)
 
   Args:
-    strength: constant, 0.04 in the source; with a decay 2.0 there. 0 leaves
-      pushes as they are.
+    strength: in the source 0.04 if constant, 2.0 with a decay. 0 leaves pushes
+      unchanged.
     decay: of the mean square, 0.95 in the source; None for a constant strength.
 
   Returns:
-    A transformation whose update needs `params`, those in force, and `pulled`,
-    those that the push was computed at, which `serve` and `simulate` give. The
-    mean square is one for all workers.
+    A transformation whose update needs `params`, the current parameters, and
+    `pulled`, those that the push was computed at; `serve` and `simulate` give
+    both. All workers share one mean square.
 
   Raises:
     ValueError: if the strength is negative or the decay not in [0, 1).
@@ -62,7 +62,7 @@ def compensate_delay(
     del extra_args
     if params is None:
       raise ValueError(
-        'params=None: compensate_delay compares the parameters in force with '
+        'params=None: compensate_delay compares the current parameters with '
         'those pulled; call update(g, state, params, pulled=...)'
       )
     correct = lambda g, s, x, old: g + s * g * g * (x - old)

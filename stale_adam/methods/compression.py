@@ -1,4 +1,4 @@
-"""Workers that send less than their gradient, and remember the rest."""
+"""Workers that send part of their gradient and keep the rest for later."""
 
 import functools
 from collections.abc import Callable
@@ -13,27 +13,27 @@ from stale_adam.worker import Worker
 
 
 def drop_gradients(rate: float = 0.99) -> Worker:
-  """Sends only the largest elements; the rest waits for the next push.
+  """Send only the largest elements; add the rest to the next push.
 
     u = g + r;   sent = u where abs(u) >= threshold, else 0;   r <- u - sent
 
   The threshold is the smallest absolute value among the largest (1 - rate)
   share of all elements, at least one. Elements equal to it are all sent.
-  Everything that is pushed is sent once, sooner or later, exactly.
+  Nothing is lost: what is not sent stays in r.
 
   Args:
-    rate: R, the share that is dropped, 0.99 in the source; 0 sends everything.
+    rate: R, the share that is not sent, 0.99 in the source; 0 sends everything.
 
   Returns:
-    A worker whose memory is its residual r, as the parameters; for `worker` of
-    `serve` and `simulate`.
+    A worker whose memory is its residual r, shaped like the parameters; for
+    `worker` of `serve` and `simulate`.
 
   Raises:
     ValueError: if the rate is not in [0, 1).
 
   Source: Aji and Heafield (2017), "Sparse Communication for Distributed
-    Gradient Descent". Their threshold is estimated from a sample; ours is
-    exact, and one for all matrices.
+    Gradient Descent". They estimate the threshold from a sample; ours is exact,
+    over all matrices together.
   """
   if not 0 <= rate < 1:
     raise ValueError(f'rate={rate}: drop a share in [0, 1)')
@@ -53,7 +53,7 @@ def drop_gradients(rate: float = 0.99) -> Worker:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _drop(rate: float, gradient: Any, residual: Any) -> tuple[Any, Any]:
-  """(sent, what remains): of every element one is 0."""
+  """Split into (sent, rest); of every element one of them is 0."""
   total = jax.tree.map(jnp.add, gradient, residual)
   size = jnp.abs(ravel_pytree(total)[0])
   count = max(1, round((1 - rate) * size.size))

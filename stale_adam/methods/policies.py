@@ -1,4 +1,4 @@
-"""Policies: who is used, when to update, and who is answered."""
+"""Policies: which pushes are used, when to update, and who is answered."""
 
 import dataclasses
 
@@ -9,9 +9,9 @@ from stale_adam.policy import Arrival, Decision, check_whole
 class BackupWorkers:
   """Synchronous training that does not wait for its slowest workers.
 
-  The first N - b pushes at the present version make the update, and their
-  workers are answered after it. A push of an older version is dropped, and its
-  worker answered at once. With b = 0 it is synchronous training.
+  An update uses the first N - b pushes of the current version; their workers
+  are answered after it. A push of an older version is dropped, and its worker
+  is answered at once. With b = 0 this is synchronous training.
 
   Attributes:
     workers: N, backups included.
@@ -22,8 +22,8 @@ class BackupWorkers:
     ValueError: if a number is not whole, b is negative, or N - b is below 1.
 
   Source: Chen, Pan, Monga, Bengio and Jozefowicz (2016), "Revisiting
-    Distributed Synchronous SGD". There the sum is divided by N - b; here it is
-    a sum, like every other.
+    Distributed Synchronous SGD". They divide the sum by N - b; here, as
+    everywhere in this library, it stays a sum.
   """
 
   workers: int
@@ -38,7 +38,7 @@ class BackupWorkers:
     if self.backups >= self.workers:
       raise ValueError(
         f'backups={self.backups}: an update needs at least one of the '
-        f'{self.workers} workers; use less than that'
+        f'{self.workers} workers; use fewer backups than workers'
       )
 
   def decide(self, arrival: Arrival) -> Decision:

@@ -1,4 +1,4 @@
-"""Replies that predict the parameters in force when the push will arrive."""
+"""Replies that predict the parameters at the arrival of the push."""
 
 import functools
 import math
@@ -19,18 +19,18 @@ def predict_weights(
   b2: float = 0.98,
   eps: float = 1e-9,
 ) -> Reply:
-  """Replies with parameters as Adam would have them some updates later.
+  """Reply with the parameters that Adam would reach in `staleness` updates.
 
     theta - sum_{s = 1..tau} rate(t + s) b1^s m_hat / (sqrt(v_hat) + eps)
 
-  from the published parameters, with the moments as they stand after t updates:
-  as if no further gradient came. Of a fractional tau the last term counts in
-  part. Before the first update, and with tau = 0, it is theta itself.
+  from the published parameters, with the moments after t updates, as if all
+  later gradients were 0. If tau is fractional, the last term counts in part.
+  Before the first update, and with tau = 0, it is theta itself.
 
   Args:
     learning_rate: the optimizer's: a number, or a schedule counted in updates.
-    staleness: tau, expected of the push: (N - 1) / G for equal workers, see
-      `theory.mean_staleness`.
+    staleness: tau, the expected staleness of the push: (N - 1) / G for equal
+      workers, see `theory.mean_staleness`.
     b1: Adam's.
     b2: Adam's.
     eps: Adam's.
@@ -45,8 +45,8 @@ def predict_weights(
 
   Source: Chen, Yang and Cheng (2018), "Efficient and Robust Parallel DNN
     Training through Model Parallelism on Multi-GPU Platform" (SpecTrain), for
-    momentum; Guan et al. (2019), "XPipe", for Adam. That the first moment
-    decays while it is extrapolated, and the fractional last term, are ours.
+    momentum; Guan et al. (2019), "XPipe", for Adam. The decay of the first
+    moment and the fractional last term are ours.
   """
   if not (staleness >= 0 and math.isfinite(staleness)):
     raise ValueError(f'staleness={staleness} counts updates: use 0 or more')
@@ -67,7 +67,7 @@ def predict_weights(
     if len(states) != 1:
       raise ValueError(
         f'the optimizer has {len(states)} states of Adam: predict_weights needs'
-        ' exactly one, as that of sa.adam'
+        ' exactly one, as sa.adam has'
       )
     return predict(server.published, states[0])
 
@@ -84,7 +84,7 @@ def _predict(
   adam: Any,
 ) -> Params:
   count = adam.count
-  # An update's rate is the schedule's after the updates before it.
+  # An update's rate is the schedule at the count of updates before it.
   rates = [weight * schedule(count + s - 1) for s, weight in terms]
   total = sum(rates, jnp.float32(0))
   started = jnp.maximum(count, 1)  # Before that the moments are 0.

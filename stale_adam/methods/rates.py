@@ -8,13 +8,12 @@ import optax
 
 
 def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
-  """Divides by the staleness: g <- g / max(1, tau).
+  """Divide by the staleness: g <- g / max(1, tau).
 
   As `per_push` it scales every push by its own staleness before the sum. After
   an optimizer, `optax.chain(sa.adam(rate), scale_by_staleness())`, it divides
-  the learning rate by the mean staleness of the sum. These differ: a factor
-  that stays the same vanishes in Adam's moments, so that before Adam only
-  differences of staleness count.
+  the learning rate by the mean staleness of the sum. These differ: Adam cancels
+  a constant factor, so before Adam only differences in staleness count.
 
   Returns:
     A transformation without state; its update needs `staleness`, a scalar in

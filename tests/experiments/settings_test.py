@@ -10,6 +10,7 @@ from invented import ALL
 from experiments import options
 from experiments.ledger import runs, scales, settings
 from experiments.paper import printed as paper
+from stale_adam.policy import Communication
 from stale_adam.training.task import Budget
 
 BASE = scales.settings('tiny', 'transformer')
@@ -99,6 +100,21 @@ def test_a_value_that_is_not_allowed(values, message):
 def test_a_size_that_cannot_be_read(items, message):
   with pytest.raises(ValueError, match=message):
     options.changed(BASE, {'sizes': items})
+
+
+@pytest.mark.parametrize(
+  'wanted',
+  [
+    *runs.COMMUNICATIONS.values(),
+    Communication(8, 3, 5, pull_every=2),
+    Communication(8, 2, 8, synchronous=True),
+  ],
+  ids=str,
+)
+def test_flags_can_ask_for_any_communication(wanted):
+  word = 'synchronous' if wanted.synchronous else 'asynchronous'
+  values = {**vars(wanted), 'communication': word}
+  assert options.chosen('tiny', values).communication == wanted
 
 
 def test_parts_are_checked_too():

@@ -90,7 +90,7 @@ def test_scaling_before_adam_hides_what_is_constant():
 @pytest.mark.parametrize(
   'make, message',
   [
-    (lambda: methods.BackupWorkers(4, 4), 'backups=4: .* less than'),
+    (lambda: methods.BackupWorkers(4, 4), 'backups=4: .* fewer'),
     (lambda: methods.BackupWorkers(4, -1), 'backups=-1: .* 0 or more'),
     (lambda: methods.BackupWorkers(4.5), 'workers=4.5: .* 1 or more'),
     (lambda: methods.drop_gradients(1.0), r'rate=1.0: .* \[0, 1\)'),

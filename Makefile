@@ -10,7 +10,7 @@ demo: .venv/installed
 	$(BIN)/python -m experiments.demo
 
 test: lint
-	$(BIN)/python -m pytest tests -q
+	$(BIN)/python -m pytest tests -q -n 2 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -61,6 +61,7 @@ setuptools.setup(
       'mypy>=2.4',
       'pre-commit>=4',
       'pytest>=8',
+      'pytest-xdist>=3.6',
       'ruff>=0.12',
     ],
     'benchmark': ['torch>=2.6'],

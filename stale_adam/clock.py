@@ -10,7 +10,7 @@ DISTRIBUTIONS = ('equal', 'normal', 'gamma')
 
 @dataclasses.dataclass(frozen=True)
 class Clock:
-  """How long compute, push, pull and update take, in virtual seconds.
+  """Virtual seconds that compute, push, pull and update take.
 
   Attributes:
     compute_seconds: mean time of one batch on a worker of speed 1.

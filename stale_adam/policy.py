@@ -124,8 +124,7 @@ class Communication:
     local_accumulation: L, gradients that a worker sums at one snapshot before
       it pushes.
     global_accumulation: G, pushes that the server sums before it updates. A
-      synchronous update always uses all N pushes; there 1 (the default) and N
-      mean the same.
+      synchronous update always uses all N pushes: use 1, the default, or N.
     synchronous: nobody pulls until the update that uses all N pushes is done.
     pull_every: U, updates between two published snapshots: artificial
       staleness.

@@ -10,7 +10,7 @@ Batch = Any  # A pytree of arrays whose shapes are the same for every id.
 
 
 class Problem(NamedTuple):
-  """What to minimise: three pure functions, which say nothing about how.
+  """A training problem: three pure functions.
 
   Attributes:
     init: `init(key) -> params`, a pytree of arrays.

@@ -118,7 +118,7 @@ def replied(reply: Reply, visible: Visible, worker: Any) -> Params:
 
 
 def keys(seed: Any) -> tuple[jax.Array, jax.Array]:
-  """A run's two keys: of the initial parameters, and of all batches."""
+  """Split a seed into two keys: of the initial parameters, and of batches."""
   init_key, batch_key = jax.random.split(jax.random.key(seed))
   return init_key, batch_key
 
@@ -131,7 +131,7 @@ def init(
   worker: Worker = worker_lib.SUM,
   device: jax.Device | None = None,
 ) -> Server:
-  """A server that has received nothing, all of whose workers wait for work.
+  """Make a server that has received nothing, with all workers waiting.
 
   With a device its arrays are bound to it, as gradients from other devices
   are: a mixture would be compiled once more.
@@ -174,7 +174,7 @@ def apply(
   per_push: optax.GradientTransformation | None = None,
   pulled: Params | None = None,
 ) -> Server:
-  """Does with a push what was decided: use it, update, publish.
+  """Do with a push what was decided: use it, update, publish.
 
     use:      a <- a + per_push(g)
     update:   (delta, o) <- optimizer(a, o, theta);  theta <- theta + delta;
@@ -269,7 +269,7 @@ def pull(
   seconds: float = 0.0,
   reply: Reply | None = None,
 ) -> Server:
-  """Gives a waiting worker the published snapshot and its next batches.
+  """Give a waiting worker the published snapshot and its next batches.
 
   Args:
     server: with the worker among those waiting.
@@ -303,7 +303,7 @@ def pull(
 
 
 def receive(server: Server, push: Push) -> tuple[Server, Push]:
-  """Takes a push off what is in flight, and says how stale it is."""
+  """Take a push out of what is in flight, and record how stale it is."""
   worker, held = push.worker, dict(server.held)
   sent = held.pop(worker)
   push = push._replace(
@@ -335,7 +335,7 @@ def serve(
   measure: Callable[..., Mapping[str, Any]] | None = None,
   device: jax.Device | None = None,
 ) -> Iterator[tuple[Push, Server]]:
-  """Runs the server: receives pushes, applies them, and replies.
+  """Run the server: receive pushes, apply them, and reply.
 
   Batch ids are handed out in the order of the replies, at the start to workers
   0 to N - 1 in turn.
@@ -351,17 +351,17 @@ def serve(
     worker: what a worker sends and remembers; the default sends the sum of its
       L gradients and remembers nothing.
     reply: what a pull returns instead of the published parameters; see `pull`.
-    resume: a server to continue, which is consumed. What it holds in flight is
-      computed again, a pure function of snapshot, ids and memory. Order and
-      seconds are the pool's, which begins anew.
+    resume: a server to continue; it is consumed. Pushes in flight are computed
+      again from snapshot, ids and memory. The pool's order and seconds begin
+      anew.
     measure: `measure(pulled, last, server, message)`, called before every push
       is applied, with the parameters pulled, those before the last update, the
-      server and the message; see `measure.Measure`. It costs time.
-    device: the server's; jax's default if None.
+      server and the message; see `measure.Measure`. This takes time.
+    device: where the server's arrays are; JAX's default device if None.
 
   Yields:
-    (push, server) for every arrival, until the pool's order ends, if it does:
-    the push with its staleness, without its message, and the server after it.
+    (push, server) for every arrival: the push with its staleness, without its
+    message, and the server after it. Ends if the pool's order ends.
     `server.params` may be kept; the rest is consumed by the next arrival.
 
   Raises:

@@ -1,4 +1,4 @@
-"""The order of arrivals: with it, problem and settings determine a run."""
+"""The recorded order of arrivals, from which a run can be replayed."""
 
 import collections
 import dataclasses
@@ -19,17 +19,17 @@ TIMES = ('pulled', 'started', 'computed', 'arrived')
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Trace:
-  """Who arrived, and when.
+  """The order of arrivals of a run, with times and what was measured.
 
   Attributes:
     worker: worker of the i-th arrival, int32.
-    seconds: when the server got to it, by the pool's clock, float64.
-    columns: more of one number a push, by name; see `of`.
+    seconds: when the server handled it, by the pool's clock, float64.
+    columns: further values per push, by name; see `of`.
     settings: what was run, in JSON's types: tuples become lists.
 
   Raises:
     ValueError: if lengths or shapes differ, a column holds no numbers, or a
-      worker is no whole number from 0 up.
+      worker is not a whole number, 0 or more.
     TypeError: if JSON cannot hold the settings; a ValueError if one is a number
       that is not finite.
   """
@@ -71,7 +71,7 @@ class Trace:
   def of(
     cls, pushes: Iterable[Any], settings: Mapping[str, Any] | None = None
   ) -> 'Trace':
-    """The trace of a run: of the pushes that `serve` yielded, in their order.
+    """Make the trace of a run from the pushes that `serve` yielded.
 
     Columns are pulled_version, staleness, staleness_pushes and used (int32),
     age_seconds and loss (float32), whatever was measured (float32) and, if the
@@ -79,8 +79,9 @@ class Trace:
     version in force on arrival is pulled_version + staleness.
 
     Args:
-      pushes: as `worker.Push`. Their settings, policy and seed, are kept.
-      settings: more of what was run.
+      pushes: `worker.Push`es, in order. Their settings, policy and seed, are
+        kept.
+      settings: further settings.
     """
     pushes = list(pushes)
     column = lambda name, dtype: np.asarray(
@@ -100,14 +101,14 @@ class Trace:
     return cls(worker, seconds, columns, {**known, **(settings or {})})
 
   def digest(self) -> str:
-    """SHA-256 of the order of workers, in hexadecimal.
+    """Return the SHA-256 of the order of workers, in hexadecimal.
 
     Seconds are left out: the order alone determines a run's parameters.
     """
     return hashlib.sha256(self.worker.astype('<i4').tobytes()).hexdigest()
 
   def save(self, path: str | os.PathLike) -> None:
-    """Writes a compressed NumPy archive, whole or not at all.
+    """Write a compressed NumPy archive, atomically.
 
     Args:
       path: to write to; parent directories are made.
@@ -125,7 +126,7 @@ class Trace:
 
   @classmethod
   def load(cls, path: str | os.PathLike) -> 'Trace':
-    """Reads what `save` wrote.
+    """Read what `save` wrote.
 
     Raises:
       FileNotFoundError: if there is no such file.
@@ -153,7 +154,7 @@ class Trace:
     return trace
 
   def check_replay(self, settings: Mapping[str, Any]) -> None:
-    """Checks those settings that the trace has, too; others are no matter.
+    """Check the settings that the trace has, too; ignore others.
 
     Args:
       settings: of the replay; `serve` and `simulate` give policy and seed.
@@ -165,7 +166,7 @@ class Trace:
     self.check({**self.settings, **shared})
 
   def check(self, settings: Mapping[str, Any]) -> None:
-    """Checks that the trace was recorded under these settings.
+    """Check that the trace was recorded under these settings.
 
     Args:
       settings: what is to be run, with the entries of `self.settings`.

@@ -122,24 +122,3 @@ def test_parameters_that_are_variables_stay_variables():
 
 
 # The recipe of the README.
-RECIPE = """
-import jax, jax.numpy as jnp, optax
-from flax import nnx
-import stale_adam as sa
-
-model = nnx.Linear(3, 1, rngs=nnx.Rngs(0))
-optimizer = nnx.Optimizer(model, sa.hold(optax.adam(0.1), 3), wrt=nnx.Param)
-graphdef, _, rest = nnx.split(model, nnx.Param, ...)
-loss = lambda model, x: jnp.mean((model(x)[:, 0] - x.sum(axis=1)) ** 2)
-
-for x in jax.random.normal(jax.random.key(0), (100, 8, 3)):
-  pulled = sa.pulled_params(optimizer.opt_state)
-  gradient = nnx.grad(loss)(nnx.merge(graphdef, pulled, rest), x)
-  optimizer.update(model, gradient, pulled=pulled)
-"""
-
-
-def test_the_recipe_learns():
-  names = {}
-  exec(RECIPE, names)
-  assert names['loss'](names['model'], jnp.eye(3)) < 0.01

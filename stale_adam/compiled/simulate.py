@@ -1,4 +1,4 @@
-"""The server as one compiled program, for an order of arrivals that is known.
+"""The server as one compiled program, for a known order of arrivals.
 
 Who pulls which version, and what each push does, follows from the order alone:
 see decisions.py. One scan over these decisions computes the messages and hands
@@ -53,21 +53,21 @@ def simulate(
   worker: Worker | None = None,
   reply: server.Reply | None = None,
 ) -> Simulation:
-  """Trains as `serve` does when the workers arrive in this order.
+  """Train as `serve` does when the workers arrive in this order.
 
   One compiled scan; on one CPU device its result is that of `serve`, bit for
   bit, if optimizer and methods work element by element, as Adam does. It keeps
   max(staleness) + 1 versions of the parameters, however many workers there are;
   with a `reply`, one for each worker. It can be vmapped over the learning rate,
   or whatever else the optimizer closes over, and over the seed; vmap rounds
-  matrix products in another way, so those results agree to a tolerance.
+  matrix products differently, so those results agree to a tolerance.
 
   With several devices, consecutive pushes whose snapshots all exist are
   computed at once, one on each; then every device applies them all, in order.
-  XLA rounds a program of several CPU devices in another way.
+  XLA rounds a program of several CPU devices differently.
 
-  The program is compiled for the length of the order and its largest staleness,
-  and kept, with what the loss and the optimizer refer to, until
+  The program is compiled for the length of the order and its largest staleness.
+  JAX caches it, and with it references to the loss and the optimizer, until
   `jax.clear_caches()`.
 
   Args:
@@ -75,14 +75,14 @@ def simulate(
     optimizer: any optax transformation.
     policy: who is used, when to update, who is answered.
     order: the worker of every arrival, 0 to N - 1; or a trace.
-    seed: as of `serve`.
-    devices: that compute gradients; if None all local accelerators, or one
-      device where there are none or while vmap or jit traces us.
+    seed: as in `serve`.
+    devices: which compute gradients. By default all local accelerators; one
+      device if there are none, or if vmap or jit traces this function.
     counterfactual: take a trace's order alone, whatever policy and seed it was
       recorded with; otherwise one that differs is refused.
-    per_push: as of `serve`.
-    worker: as of `serve`. Its memory, like a reply, takes one device.
-    reply: as of `serve`.
+    per_push: as in `serve`.
+    worker: as in `serve`. With a memory, one device is used.
+    reply: as in `serve`. With a reply, one device is used.
 
   Raises:
     ValueError: if a worker arrives that has no work, or the trace was recorded

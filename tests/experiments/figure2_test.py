@@ -41,7 +41,8 @@ def test_it_is_hold_in_an_ordinary_loop(communication):
   def update(params, state, batches):
     at = sa.pulled_params(state)
     loss = lambda p: sum(toys.PROBLEM.loss(p, b, None) for b in batches)
-    change, state = optimizer.update(jax.grad(loss)(at), state, params)
+    gradient = jax.grad(loss)(at)
+    change, state = optimizer.update(gradient, state, params, pulled=at)
     return optax.apply_updates(params, change), state
 
   for number in range(count):

@@ -137,3 +137,61 @@ def test_methods_combine(toy):
     **ours,
   )
   jax.tree.map(np.testing.assert_array_equal, found.params, servers[-1].params)
+
+
+@pytest.mark.parametrize(
+  'compute, message',
+  [
+    (lambda g, p, b, m: g(p, b), 'returned 2 values'),
+    (lambda g, p, b, m: (jnp.float32(0), {'a': 1.0 * p['inner']}, m), 'shapes'),
+    (
+      lambda g, p, b, m: (
+        jnp.float32(0),
+        jax.tree.map(lambda x: x.astype('bfloat16'), p),
+        m,
+      ),
+      'bfloat16',
+    ),
+  ],
+  ids=['two', 'structure', 'dtype'],
+)
+def test_a_message_is_as_the_parameters(toy, compute, message):
+  broken = sa.worker.Worker(lambda params, worker: None, compute)
+  for pool in (sa.pools.Virtual, sa.pools.Threads):
+    with pool() as made, pytest.raises(ValueError, match=message):
+      policy = sa.Communication(2)
+      next(sa.serve(toy, optax.sgd(0.1), policy, made, worker=broken))
+
+
+def test_a_message_may_be_the_memory_or_the_parameters(toy):
+  """The server reuses a message's memory, and never that of what is kept."""
+  accumulate = jax.jit(lambda g, m: jax.tree.map(jnp.add, g, m))
+
+  def compute(gradient, params, batches, memory):
+    loss, found = gradient(params, batches)
+    memory = accumulate(found, memory)
+    return loss, memory, memory
+
+  zeros = lambda params, worker: jax.tree.map(jnp.zeros_like, params)
+  whole = lambda gradient, params, batches, memory: (
+    jnp.float32(0),
+    params,
+    memory,
+  )
+  optimizer, policy = optax.sgd(0.01), sa.Communication(3)
+  for worker in (
+    sa.worker.Worker(zeros, compute),
+    sa.worker.Worker(zeros, whole),
+    sa.worker.Worker(lambda params, worker: params, compute),
+  ):
+    with sa.pools.Virtual() as pool:
+      arrivals = sa.serve(toy, optimizer, policy, pool, worker=worker)
+      pushes, servers = zip(*itertools.islice(arrivals, 20), strict=True)
+    order = [push.worker for push in pushes]
+    found = sa.simulate(
+      *(toy, optimizer, policy, order),
+      devices=jax.devices()[:1],
+      worker=worker,
+    )
+    last = servers[-1].params
+    jax.tree.map(np.testing.assert_array_equal, found.params, last)

@@ -3,6 +3,8 @@
 A new pool is a row of POOLS, and inherits all of it.
 """
 
+import itertools
+
 import jax
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ import reference
 
 import stale_adam as sa
 from stale_adam import methods
+from stale_adam.pools import contract as contract_lib
 from stale_adam.pools.contract import check
 
 RATE = 0.02
@@ -168,3 +171,50 @@ def test_a_trace_is_replayed_under_its_own_settings(toy, served):
   pool = sa.pools.Virtual(trace, counterfactual=True)
   again, states = served(toy, ADAM, other, pool, 99, 3)
   assert len(again) == 12 and states[-1].version == 6
+
+
+def test_what_inherits_half_a_pool_cannot_be_made():
+  class Half(contract_lib.Pool):
+    def send(self, worker, work):
+      pass
+
+  with pytest.raises(TypeError, match='abstract'):
+    Half()
+  with pytest.raises(TypeError, match='is a class: make a pool'):
+    check(sa.pools.Virtual)
+
+
+@pytest.mark.parametrize('pool', ['clock', 'four devices'])
+def test_a_round_of_synchronous_workers_is_resumed_or_refused(
+  toy, served, pool
+):
+  """On the clock in the middle of a round; not where an all-reduce was lost."""
+  numbers = sa.Communication(4, synchronous=True)
+  _, states = served(toy, ADAM, numbers, POOLS[pool](), 10)
+  assert states[-1].summed == 2
+  resumed = lambda made, state: list(
+    itertools.islice(sa.serve(toy, ADAM, numbers, made, resume=state), 14)
+  )
+  if pool == 'four devices':
+    with sa.pools.Threads() as made, pytest.raises(ValueError, match='lacks'):
+      resumed(made, states[-1])
+    return
+  _, whole = served(toy, ADAM, numbers, POOLS[pool](), 24)
+  with sa.pools.Threads() as made:  # A round that is not whole, one by one.
+    found = resumed(made, states[-1])
+  distance = reference.distance(found[-1][1].params, whole[-1].params)
+  assert distance < TOLERANCE  # Later rounds are an all-reduce.
+
+
+def test_a_server_of_another_run_is_not_resumed(toy, served):
+  numbers = sa.Communication(4)
+  _, states = served(toy, ADAM, numbers, POOLS['clock'](), 10)
+  for policy, state, message in (
+    (sa.Communication(6), states[-1], 'has 4 workers, the policy 6'),
+    (numbers, states[3], 'was consumed by its next arrival'),
+  ):
+    with (
+      sa.pools.Virtual() as made,
+      pytest.raises(ValueError, match=message),
+    ):
+      next(sa.serve(toy, ADAM, policy, made, resume=state))

@@ -119,6 +119,3 @@ def test_parameters_that_are_variables_stay_variables():
   updates, state = optimizer.update(gradient, state, params, pulled=late)
   params = optax.apply_updates(params, updates)
   assert isinstance(params['kernel'], nnx.Param)
-
-
-# The recipe of the README.

@@ -343,7 +343,7 @@ def test_a_file_of_something_else(tmp_path, make, reason):
 
 
 def test_a_changed_header_alone_is_no_damage(tmp_path):
-  """Lest the cases above be refused for something else."""
+  """So that the cases above are not refused for something else."""
   _changed(tmp_path / 'trace.npz')
   assert same(sa.Trace.load(tmp_path / 'trace.npz'), made([0, 1]))
 

@@ -166,7 +166,7 @@ def _short(communication: str) -> str:
   return communication.removeprefix('asynchronous + ')
 
 
-def sooner(records: Records) -> Parts:
+def faster(records: Records) -> Parts:
   for model, label in LABELS.items():
     text, holds = table3.headline(records, model)
     pair = [records.all(base(model, name)) for name in (SYNC, GLOBAL)]

@@ -158,7 +158,7 @@ def test_other_optimizers(problem, served, optimizer):
 @hypothesis.settings(max_examples=25)
 @given(case=st.sampled_from(CASES), draws=DRAWS)
 def test_any_order_is_the_references(toy, case, draws):
-  # Lengths are padded by a few, lest each be compiled anew.
+  # Lengths are padded by a few, so that few programs are compiled.
   draws = draws + [0] * (-len(draws) % 20)
   numbers = sa.Communication(*case)
   order = possible(draws, numbers)

@@ -35,7 +35,7 @@ def test_the_paper_has_every_comparison_once(claim, tmp_path):
 
 
 def test_the_headline_is_the_papers():
-  part, rnn = claims.sooner(Printed())
+  part, rnn = claims.faster(Printed())
   assert '**1.37 times**' in part.found and '**1.30 times**' in rnn.found
 
 
@@ -63,7 +63,7 @@ def test_a_claim_stays_open_while_a_run_is_missing(claim):
   assert verdicts.verdict(list(claim.compare(Invented({})))).startswith('open')
 
 
-def test_sooner_is_more_than_chance():
+def test_faster_is_more_than_chance():
   """Two standard errors of three times 1 apart: 2 sqrt(1/3 + 1/3) = 1.63."""
   end = {True: (19.0, 20.0, 21.0)}
 
@@ -72,10 +72,10 @@ def test_sooner_is_more_than_chance():
       seconds = end[run.communication.synchronous][run.seed]
       return record(30.0, 1.0, [(0.0, 0.0), (seconds, 30.0)])
 
-  for gain, sooner in ((1.7, True), (1.5, False), (-1.7, False)):
+  for gain, faster in ((1.7, True), (1.5, False), (-1.7, False)):
     end[False] = tuple(x - gain for x in end[True])
-    part = next(claims.sooner(Some({})))
-    assert part.holds is sooner and part.seeds == 3
+    part = next(claims.faster(Some({})))
+    assert part.holds is faster and part.seeds == 3
     assert f'= **{20 / (20 - gain):.2f} times**' in part.found
     assert ('two standard errors' in part.found) == (abs(gain) < 1.63)
 

@@ -196,7 +196,7 @@ def test_normalization_favours_long_translations():
 
 
 def test_what_is_cut_off_is_judged_by_its_length():
-  # 3 for ever with 0.8, against EOS with 0.2.
+  # 3 again and again with 0.8, against EOS with 0.2.
   logits = np.full((1, HISTORIES, VOCABULARY), -20.0)
   logits[0, :, [3, EOS]] = np.log([[0.8], [0.2]])
   assert search(logits, 2) == [(3, 3, 3, 3)]

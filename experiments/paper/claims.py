@@ -257,7 +257,7 @@ CLAIMS = (
     'synchronous training',
     'Table 3: 15.6 h against 11.4 h, 1.37 times; RNN 18.8 against 14.5, '
     '1.30 times',
-    sooner,
+    faster,
   ),
   Claim(
     'It tolerates higher learning rates almost as well as synchronous training',

@@ -8,6 +8,8 @@ from typing import Any
 
 from absl import app
 
+from stale_adam.training import resume
+
 
 def main(function: Callable[[list[str]], Any]) -> None:
   """Run a command line as `absl.app.run` does, on large memory pages.
@@ -34,6 +36,10 @@ def main(function: Callable[[list[str]], Any]) -> None:
   def command(arguments: list[str]) -> Any:
     if len(arguments) > 1:
       sys.exit(f'unexpected argument {arguments[1]!r}: flags begin with --')
-    return function(arguments)
+    try:
+      return function(arguments)
+    except resume.Interrupted as interrupted:
+      print(f'\n{interrupted}', file=sys.stderr)
+      sys.exit(128 + interrupted.number)
 
   app.run(command)

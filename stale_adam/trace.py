@@ -6,8 +6,8 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,6 +15,8 @@ from stale_adam import files
 
 _FORMAT = 2
 TIMES = ('pulled', 'started', 'computed', 'arrived')
+_WHOLE = ('pulled_version', 'staleness', 'staleness_pushes', 'used')
+_REAL = ('age_seconds', 'loss')
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,6 +40,9 @@ class Trace:
   seconds: np.ndarray
   columns: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  # Columns of every run; the others were measured.
+  KNOWN: ClassVar[tuple[str, ...]] = (*_WHOLE, *_REAL, *TIMES)
 
   def __post_init__(self) -> None:
     worker = np.asarray(self.worker)
@@ -87,9 +92,8 @@ class Trace:
     column = lambda name, dtype: np.asarray(
       [getattr(push, name) for push in pushes], dtype
     )
-    whole = ('pulled_version', 'staleness', 'staleness_pushes', 'used')
-    columns = {name: column(name, np.int32) for name in whole}
-    for name in ('age_seconds', 'loss'):
+    columns = {name: column(name, np.int32) for name in _WHOLE}
+    for name in _REAL:
       columns[name] = column(name, np.float32)
     if all(push.times is not None for push in pushes):
       times = column('times', np.float64).reshape(-1, len(TIMES))
@@ -99,6 +103,20 @@ class Trace:
     worker, seconds = column('worker', np.int32), column('seconds', np.float64)
     known = (pushes and pushes[0].settings) or {}
     return cls(worker, seconds, columns, {**known, **(settings or {})})
+
+  @classmethod
+  def joined(cls, parts: Sequence['Trace']) -> 'Trace':
+    """Make one trace of its parts, in order; a column is in all of them."""
+    parts = [part for part in parts if len(part)] or list(parts[:1])
+    if not parts:
+      return cls(np.zeros(0, np.int32), np.zeros(0))
+    names = [n for n in parts[0].columns if all(n in p.columns for p in parts)]
+    return cls(
+      np.concatenate([part.worker for part in parts]),
+      np.concatenate([part.seconds for part in parts]),
+      {n: np.concatenate([p.columns[n] for p in parts]) for n in names},
+      parts[0].settings,
+    )
 
   def digest(self) -> str:
     """Return the SHA-256 of the order of workers, in hexadecimal.

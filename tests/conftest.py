@@ -59,6 +59,12 @@ class Scripted(contract.Pool):
   def paused(self):
     return contextlib.nullcontext()
 
+  def state(self):
+    return {}
+
+  def restore(self, state):
+    pass
+
   def close(self):
     pass
 

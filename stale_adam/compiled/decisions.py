@@ -52,6 +52,12 @@ class _Order(contract.Pool):
   def paused(self) -> contextlib.AbstractContextManager[None]:
     return contextlib.nullcontext()
 
+  def state(self) -> dict[str, Any]:
+    return {}
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    pass
+
   def close(self) -> None:
     pass
 

@@ -1,13 +1,14 @@
-"""What the server needs of a pool: four verbs."""
+"""What the server needs of a pool: six verbs."""
 
 import abc
 import contextlib
 import types
-from typing import Protocol, Self
+from collections.abc import Mapping
+from typing import Any, Protocol, Self
 
 from stale_adam.worker import Push, Work
 
-VERBS = ('send', 'receive', 'paused', 'close')
+VERBS = ('send', 'receive', 'paused', 'state', 'restore', 'close')
 
 
 class Pool(Protocol):
@@ -40,6 +41,18 @@ class Pool(Protocol):
   @abc.abstractmethod
   def paused(self) -> contextlib.AbstractContextManager[None]:
     """Stops the pool's clock, for example while parameters are evaluated."""
+
+  @abc.abstractmethod
+  def state(self) -> dict[str, Any]:
+    """What the pool knows besides the work in flight, as JSON holds it.
+
+    With it, and with the work sent again, another pool goes on as this one
+    would. Read it after `serve` has yielded, before the next arrival.
+    """
+
+  @abc.abstractmethod
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Takes over the state of another pool, before any work is sent."""
 
   @abc.abstractmethod
   def close(self) -> None:

@@ -6,7 +6,7 @@ import queue
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -137,6 +137,14 @@ class Threads(contract.Pool):
       if running:
         self._clock.start()
 
+  def state(self) -> dict[str, Any]:
+    """The clock; what is in flight has no state of its own."""
+    return {'seconds': self._clock.seconds(), 'started': self._started}
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Sets the clock; it runs when everything is compiled again."""
+    self._clock.set(state['seconds'])
+
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""
     self._end()
@@ -175,6 +183,10 @@ class Threads(contract.Pool):
 
     Otherwise the first device to be ready would push alone for a while.
     """
+    with self.paused():
+      self._try()
+
+  def _try(self) -> None:
     sent, self._first = self._first or [], None
     trials = {job.devices: job for job in sent}
     for job in trials.values():
@@ -273,6 +285,9 @@ class _Stopwatch:
   def seconds(self) -> float:
     before, since = self._state
     return before if since is None else before + time.monotonic() - since
+
+  def set(self, seconds: float) -> None:
+    self._state = (seconds, None)
 
   def start(self) -> None:
     self._state = (self.seconds(), time.monotonic())

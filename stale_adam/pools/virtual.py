@@ -5,9 +5,9 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import heapq
-import itertools
 import math
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -64,6 +64,7 @@ class Virtual(contract.Pool):
     else:
       self._arrivals = _Clocked(clock)
     self._closed = False
+    self._restored: dict[int, Any] = {}  # Flights to be sent again.
     self._busy: set[int] = set()
     self._flights: list[_Flight] = []  # A heap, and of these those that
     self._waiting: list[_Flight] = []  # nobody computes yet.
@@ -75,7 +76,13 @@ class Virtual(contract.Pool):
     if worker in self._busy:
       raise contract.busy(worker)
     self._busy.add(worker)
-    self.seconds, flight = self._arrivals.flight(self.seconds, worker, work)
+    if worker in self._restored:  # As it was sent at first.
+      key, sent, seconds, times = self._restored.pop(worker)
+      times = times and Times(*times)
+      flight = _Flight(key, sent, seconds, worker, work, times)
+    else:
+      now = self.seconds
+      self.seconds, flight = self._arrivals.flight(now, worker, work)
     heapq.heappush(self._flights, flight)
     heapq.heappush(self._waiting, flight)
 
@@ -119,6 +126,26 @@ class Virtual(contract.Pool):
     """Does nothing: the virtual clock only advances with arrivals."""
     return contextlib.nullcontext()
 
+  def state(self) -> dict[str, Any]:
+    """The virtual time, and when everything in flight will arrive."""
+    flights = {
+      flight.worker: (flight.key, flight.sent, flight.seconds, flight.times)
+      for flight in self._flights
+      if flight.key < math.inf
+    }
+    return {
+      'seconds': self.seconds,
+      'flights': list(flights.items()),
+      'arrivals': self._arrivals.state(),
+    }
+
+  def restore(self, state: Mapping[str, Any]) -> None:
+    """Takes over virtual time and flights; the clock or trace must be equal."""
+    self.seconds = state['seconds']
+    self._restored = {worker: flight for worker, flight in state['flights']}
+    places = [flight[0] for flight in self._restored.values()]
+    self._arrivals.restore(state['arrivals'], places)
+
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""
     self._closed = True
@@ -131,7 +158,7 @@ class _Clocked:
   def __init__(self, clock: clock_lib.Clock):
     self._clock = clock
     self._version = 0
-    self._sent = itertools.count()
+    self._sent = 0
 
   def flight(
     self, now: float, worker: int, work: Work
@@ -146,8 +173,15 @@ class _Clocked:
     computed = started + compute
     arrived = now + (clock.pull_seconds + compute + clock.push_seconds)
     times = Times(now, started, computed, arrived)
-    sent = next(self._sent)
-    return now, _Flight(arrived, sent, arrived, worker, work, times)
+    self._sent += 1
+    return now, _Flight(arrived, self._sent, arrived, worker, work, times)
+
+  def state(self) -> list[int]:
+    return [self._version, self._sent]
+
+  def restore(self, state: Sequence[int], places: Sequence[float]) -> None:
+    del places
+    self._version, self._sent = state
 
   def ended(self, flights: list[_Flight]) -> bool:
     return False
@@ -177,6 +211,16 @@ class _Recorded:
     place = self._places[worker].popleft()
     seconds = float(self._trace.seconds[place])
     return now, _Flight(place, place, seconds, worker, work, None)
+
+  def state(self) -> list[int]:
+    return [self._next]
+
+  def restore(self, state: Sequence[int], places: Sequence[float]) -> None:
+    (self._next,), flying = state, set(places)
+    for worker, left in self._places.items():
+      self._places[worker] = collections.deque(
+        place for place in left if place >= self._next and place not in flying
+      )
 
   def ended(self, flights: list[_Flight]) -> bool:
     place, self._next = self._next, self._next + 1

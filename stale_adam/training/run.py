@@ -15,7 +15,7 @@ from stale_adam import trace as trace_lib
 from stale_adam.policy import Policy
 from stale_adam.pools.contract import Pool
 from stale_adam.server import Reply
-from stale_adam.training import loop, record
+from stale_adam.training import loop, record, resume
 from stale_adam.training.task import Budget, Task
 from stale_adam.worker import Worker
 
@@ -32,6 +32,7 @@ def run(
   seed: int = 0,
   settings: Mapping[str, Any] | None = None,
   metadata: Mapping[str, Any] | None = None,
+  save_seconds: float | None = 60.0,
   per_push: optax.GradientTransformation | None = None,
   worker: Worker | None = None,
   reply: Reply | None = None,
@@ -52,6 +53,9 @@ def run(
     seed: of parameters and batches.
     settings: more of what was run, kept in the trace beside policy and seed.
     metadata: what is needed to use the parameters, kept beside them.
+    save_seconds: least time between two saved states of the run, besides those
+      at every validation; None saves none. A run with a state in `out` is
+      resumed.
     per_push: transformation of every push before the sum; as of `serve`.
     worker: what a worker sends and remembers; as of `serve`.
     reply: what a pull returns; as of `serve`.
@@ -64,7 +68,8 @@ def run(
   device = f'{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores'
   origin = record.provenance(seed, type(pool).__name__.lower(), device)
   began = time.monotonic()
-  _clear(out)
+  if not resume.exists(out):
+    _clear(out)
   outcome = loop.train(
     task,
     optimizer,
@@ -75,6 +80,8 @@ def run(
     out,
     dict(metadata or {}),
     identity['run'],
+    save_seconds=save_seconds,
+    identity={k: identity.get(k) for k in ('scale', 'text', 'config')},
     per_push=per_push,
     worker=worker,
     reply=reply,
@@ -97,6 +104,7 @@ def run(
     'provenance': origin | {'seconds': time.monotonic() - began},
   }
   record.write(out / 'record.json', made)
+  resume.remove(out)  # Not before everything is on disk.
   return made
 
 

@@ -132,7 +132,7 @@ def test_a_pool_serves_one_run(toy, pool):
 
 
 @pytest.mark.parametrize('pool', POOLS)
-def test_a_pool_has_four_verbs(pool):
+def test_a_pool_has_its_verbs(pool):
   with POOLS[pool]() as made:
     check(made)
     with made.paused():
@@ -149,7 +149,7 @@ def test_what_is_no_pool_is_refused_by_name(toy):
 
     receive = None
 
-  with pytest.raises(TypeError, match='Half.* lacks receive, paused, close'):
+  with pytest.raises(TypeError, match='Half.* lacks receive, paused, state'):
     next(sa.serve(toy, ADAM, sa.Communication(2), Half()))
 
 

@@ -23,6 +23,11 @@ _BEGUN = 'run.json'
 # directory that is half cleared does not count as finished.
 _MADE = (RECORD, 'params.npz', 'trace.npz', 'events.out*', 'resume-*', _BEGUN)
 
+_WAYS = (
+  'name another directory (--out=..., of a table --results=...), or replace '
+  'the run (--overwrite)'
+)
+
 
 @contextlib.contextmanager
 def hold(out: Path) -> Iterator[None]:
@@ -43,10 +48,7 @@ def check_unfinished(out: Path) -> None:
     FileExistsError: naming what is there, and what to do.
   """
   if (out / RECORD).exists():
-    raise FileExistsError(
-      f'{out} holds a finished run{_since(out)}, which is not removed: name '
-      'another directory (--out), or replace the run (--overwrite)'
-    )
+    raise FileExistsError(f'{out} holds a finished run{_since(out)}: {_WAYS}')
 
 
 def begin(out: Path, run: Mapping[str, Any], overwrite: bool = False) -> bool:
@@ -111,15 +113,13 @@ def _check_same(out: Path, run: Mapping[str, Any]) -> None:
   if not begun:
     raise FileExistsError(
       f'{out} holds an unfinished run whose settings are unknown, because it '
-      f'has no {_BEGUN} that can be read: name another directory (--out), or '
-      'replace the run (--overwrite)'
+      f'has no {_BEGUN} that can be read: {_WAYS}'
     )
   found = list(differences(begun['run'], as_json(run)))
   if found:
     raise FileExistsError(
-      f'{out} holds an unfinished run with other settings ({"; ".join(found)}):'
-      ' use those, name another directory (--out), or replace the run '
-      '(--overwrite)'
+      f'{out} holds an unfinished run with other settings '
+      f'({"; ".join(found)}): use those, {_WAYS}'
     )
 
 

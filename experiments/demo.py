@@ -14,18 +14,21 @@ that of Table 3. At this scale the first two parts of the claim are visible, the
 third is not; results/README.md says why.
 """
 
+import sys
 from pathlib import Path
 
 from absl import flags
 
 from experiments import launch, options
-from experiments.ledger import execute, scales, texts
+from experiments.ledger import directory, execute, scales, work
 from experiments.render import figures
 from experiments.render.report import compare
+from stale_adam import files
 from stale_adam.policy import Communication
 from stale_adam.training.record import best
 
 OUT = options.out('runs/demo', 'Directory for the results.')
+OVERWRITE = options.overwrite()
 SEED = flags.DEFINE_integer(
   'seed', 0, 'Seed of parameters, dropout, order of sentences and clock.', 0
 )
@@ -73,24 +76,36 @@ def draw(picture: Path, records: dict) -> None:
 
 
 def main(_):
-  task, records = None, {}
-  for name, communication in RUNS.items():
-    settings = scales.settings(
-      'tiny',
-      'transformer',
-      communication=communication,
-      seed=SEED.value,
-      learning_rate=LEARNING_RATE.value,
-    )
-    if task is None:
-      text = texts.load('tiny', settings.pair, None)
-      task = execute.make_task(settings, text)
-    out = Path(OUT.value) / name.replace(' + ', '-').replace(' ', '-')
-    records[name] = execute.execute(settings, task, out, 'demo', 'tiny', name)
-  picture = Path(OUT.value) / 'curves.png'
-  draw(picture, records)
+  try:
+    files.check_writable(OUT.value)
+    records = {name: make(name) for name in RUNS}
+    picture = Path(OUT.value) / 'curves.png'
+    draw(picture, records)
+  except OSError as error:
+    sys.exit(str(error))
   print('\n' + report(records))
   print(f'records, parameters and events: {OUT.value}/*/\npicture: {picture}')
+
+
+def make(name: str) -> dict:
+  """Train one of the runs, unless it is there; returns its record."""
+  settings = scales.settings(
+    'tiny',
+    'transformer',
+    communication=RUNS[name],
+    seed=SEED.value,
+    learning_rate=LEARNING_RATE.value,
+  )
+  task = work.task_of('tiny', settings, None)
+  out = Path(OUT.value) / name.replace(' + ', '-').replace(' ', '-')
+  with directory.hold(out):
+    found = execute.finished(settings, task, out, 'tiny', name)
+    if found and not OVERWRITE.value:
+      print(f'{out} has this run already; --overwrite trains it again')
+      return found
+    return execute.execute(
+      settings, task, out, 'demo', 'tiny', name, overwrite=OVERWRITE.value
+    )
 
 
 if __name__ == '__main__':

@@ -51,6 +51,16 @@ def out(default: str | None, help_text: str) -> flags.FlagHolder:
   return flags.DEFINE_string('out', default, help_text)
 
 
+def overwrite() -> flags.FlagHolder:
+  """Define --overwrite."""
+  return flags.DEFINE_bool(
+    'overwrite',
+    False,
+    'Replace a run that the directory holds, finished or not. Only files that '
+    'a run makes are removed.',
+  )
+
+
 class Option(NamedTuple):
   """The definition of a flag.
 

@@ -14,15 +14,20 @@ Any run can be replayed in its order of arrivals:
 
   python -m experiments.train --replay=runs/en-de/trace.npz
 
-repeats it with its recorded flags and gives the same parameters. Add
+repeats it with its recorded flags, and ends with "equal bit for bit", or with
+the first push that differs and exit status 1. Add
 --counterfactual and other flags to see what the same order of arrivals gives
 with another learning rate, accumulation or seed.
 
 `tiny` needs no files and takes about a minute on two processor cores. `small`
 reads text files and takes two or three minutes. `paper` reads WMT, prepared
 once by experiments.prepare_wmt, and needs GPUs.
+
+A finished run is replaced only by --overwrite. An unfinished one begins anew if
+settings and text are the same. One process at a time uses a directory.
 """
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -30,10 +35,11 @@ import jax
 from absl import flags
 
 from experiments import launch, options
-from experiments.ledger import execute, scales, texts
+from experiments.ledger import directory, execute, replay, scales, texts
 from experiments.ledger.settings import Settings
+from experiments.ledger.store import DIGITS
 from experiments.render.report import label
-from stale_adam import measure, pools
+from stale_adam import files, measure, pools
 from stale_adam import policy as policy_lib
 from stale_adam.compiled import decisions
 from stale_adam.nmt import translation
@@ -69,8 +75,10 @@ COUNTERFACTUAL = flags.DEFINE_bool(
 )
 OUT = options.out(
   None,
-  'Directory for the results; by default runs/<scale>/<name of the run>.',
+  'Directory for the results; by default '
+  'runs/<scale>/<name of the run>.<first digits of the SHA-256 of the text>.',
 )
+OVERWRITE = options.overwrite()
 
 # Flags that determine a run's numbers; the trace keeps them.
 RECORDED = (SCALE, DATA_DIR, *SETTINGS.values())
@@ -94,15 +102,39 @@ def recall(trace: Trace) -> None:
       flags.FLAGS[name].value = recorded[name]
 
 
+def place(settings: Settings) -> Path:
+  """The directory for the results; its default is named after run and text.
+
+  Raises:
+    ValueError: if it is the directory of the trace to replay.
+    OSError: if it cannot be written to, or holds a finished run.
+  """
+  if OUT.value:
+    files.check_writable(OUT.value)
+    out = Path(OUT.value)
+  else:
+    runs = Path('runs') / SCALE.value
+    files.check_writable(runs)
+    text = texts.sha256(SCALE.value, settings.pair, DATA_DIR.value)
+    out = runs / f'{run_name(settings)}.{text[:DIGITS]}'
+  if REPLAY.value and out.resolve() == Path(REPLAY.value).resolve().parent:
+    raise ValueError(
+      f'--out={out} holds the trace to replay, which would be lost: name '
+      'another directory'
+    )
+  if not OVERWRITE.value:
+    directory.check_unfinished(out)
+  return out
+
+
 def check(
-  trace: Trace, settings: Settings, task: translation.Translation, out: Path
+  trace: Trace, settings: Settings, task: translation.Translation
 ) -> None:
   """Check that a trace can be replayed, before anything is written.
 
   Raises:
     ValueError: if settings or text differ from those recorded and the run is
-      not counterfactual; if the order is impossible; if `out` is the directory
-      of the trace.
+      not counterfactual; if the order is impossible.
   """
   if not COUNTERFACTUAL.value:
     # Compares settings, not flags: a flag may be given its recorded value.
@@ -111,11 +143,6 @@ def check(
     here |= execute.trace_settings(settings, task)
     trace.check(trace.settings | here)
   decisions.record(settings.communication, trace.worker)
-  if out.resolve() == Path(REPLAY.value).resolve().parent:
-    raise ValueError(
-      f'--out={out} holds the trace to replay, which would be lost: name '
-      'another directory'
-    )
 
 
 def pool(trace: Trace | None) -> pools.Virtual | pools.Threads | None:
@@ -164,41 +191,65 @@ def report(record: dict, trace: Trace | None, out: Path) -> None:
       f'busy: workers {100 * busy["workers"]:.0f}% of their time, the server '
       f'{100 * busy["server"]:.0f}%'
     )
-  here = record['provenance']['device']
-  if trace and (there := trace.settings.get('device', here)) != here:
-    print(f'recorded on {there}, replayed on {here}: equal up to rounding')
   print(f'record, parameters, trace and events: {out}')
+  if trace and not COUNTERFACTUAL.value:
+    found = replay.differs(trace, Trace.load(out / 'trace.npz'))
+    if found:
+      sys.exit(f'the replay is not equal to {REPLAY.value}: {found}')
+    print(f'equal bit for bit to {REPLAY.value}: {len(trace)} pushes')
+
+
+def prepare(
+  held: contextlib.ExitStack,
+) -> tuple[Trace | None, Settings, translation.Translation, Path]:
+  """What to replay, the settings, their task, and the directory, now held.
+
+  Raises:
+    ValueError, OSError: with a message for the user; nothing is written then.
+  """
+  trace = load_trace()
+  values = {name: flag.value for name, flag in SETTINGS.items()}
+  settings = options.chosen(SCALE.value, values)
+  if POOL.value == 'threads':  # A CPU is one device unless told otherwise.
+    workers = settings.communication.workers
+    jax.config.update('jax_num_cpu_devices', workers)
+  out = place(settings)
+  held.enter_context(directory.hold(out))
+  text = texts.load(SCALE.value, settings.pair, DATA_DIR.value)
+  task = execute.make_task(settings, text)
+  if trace is not None:
+    check(trace, settings, task)
+  return trace, settings, task, out
 
 
 def main(_):
-  try:
-    trace = load_trace()
-    values = {name: flag.value for name, flag in SETTINGS.items()}
-    settings = options.chosen(SCALE.value, values)
-    if POOL.value == 'threads':  # A CPU is one device unless told otherwise.
-      workers = settings.communication.workers
-      jax.config.update('jax_num_cpu_devices', workers)
-    text = texts.load(SCALE.value, settings.pair, DATA_DIR.value)
-    task = execute.make_task(settings, text)
-    name = run_name(settings)
-    out = Path(OUT.value or Path('runs') / SCALE.value / name)
-    if trace is not None:
-      check(trace, settings, task, out)
-    out.mkdir(parents=True, exist_ok=True)
-  except (ValueError, OSError) as error:
-    sys.exit(str(error))
-  record = execute.execute(
-    settings,
-    task,
-    out,
-    'train',
-    SCALE.value,
-    name,
-    pool(trace),
-    measure.Measure() if MEASURE.value else None,
-    {'flags': {flag.name: flag.value for flag in RECORDED}},
-  )
-  report(record, trace, out)
+  with contextlib.ExitStack() as held:
+    try:
+      trace, settings, task, out = prepare(held)
+    except (ValueError, OSError) as error:
+      sys.exit(str(error))
+    asked = {
+      'pool': POOL.value,
+      'measure': MEASURE.value,
+      'replay': trace and trace.digest(),
+    }
+    try:
+      record = execute.execute(
+        settings,
+        task,
+        out,
+        'train',
+        SCALE.value,
+        run_name(settings),
+        pool(trace),
+        measure.Measure() if MEASURE.value else None,
+        {'flags': {flag.name: flag.value for flag in RECORDED}},
+        asked,
+        OVERWRITE.value,
+      )
+    except OSError as error:
+      sys.exit(str(error))
+    report(record, trace, out)
 
 
 if __name__ == '__main__':

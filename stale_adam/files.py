@@ -31,6 +31,43 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
   partial = path.with_name(f'.{path.name}.{uuid.uuid4().hex}.partial')
   try:
     yield partial
+    _flush(partial)
     os.replace(partial, path)
   finally:
     partial.unlink(missing_ok=True)
+
+
+def check_writable(directory: str | os.PathLike) -> None:
+  """Check that files can be written to a directory, by writing one.
+
+  If there is no such directory, checks the one that it would be created in.
+  Leaves nothing behind.
+
+  Raises:
+    OSError: naming the directory and the reason.
+  """
+  wanted = place = Path(directory)
+  while not place.exists():
+    place = place.parent
+  try:
+    if not place.is_dir():
+      raise NotADirectoryError(f'{place} is a file')
+    partial = place / f'.{uuid.uuid4().hex}.partial'
+    with replacing(partial) as empty:
+      empty.write_bytes(bytes(4096))
+    partial.unlink()
+  except OSError as error:
+    reason = error.strerror or error
+    raise OSError(
+      f'{wanted} cannot be written to ({reason}): free or unlock it, or name '
+      'another directory'
+    ) from error
+
+
+def _flush(path: Path) -> None:
+  """Wait until a file is on disk: a full disk may say so only then."""
+  descriptor = os.open(path, os.O_RDONLY)
+  try:
+    os.fsync(descriptor)
+  finally:
+    os.close(descriptor)

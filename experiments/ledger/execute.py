@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from experiments.ledger import directory
 from experiments.ledger.settings import Settings
 from stale_adam import measure as measure_lib
 from stale_adam import pools
@@ -13,6 +14,7 @@ from stale_adam.nmt import translation
 from stale_adam.nmt.data import batches
 from stale_adam.nmt.data import corpus as corpus_lib
 from stale_adam.nmt.data import vocabulary as vocabulary_lib
+from stale_adam.training import record as record_lib
 from stale_adam.training.run import run
 
 # The settings that a task depends on; runs with the same ones share a task.
@@ -82,6 +84,46 @@ def trace_settings(
   return {'problem': problem}
 
 
+def identity(
+  settings: Settings, task: translation.Translation, scale: str, name: str
+) -> dict[str, Any]:
+  """What has to be equal for two runs to be the same."""
+  return {
+    'scale': scale,
+    'run': name,
+    'text': task.text['sha256'],
+    'config': directory.as_json(config(settings, task)),
+  }
+
+
+def program() -> dict[str, Any]:
+  """What makes a run: the commit, and the versions of packages."""
+  found = record_lib.provenance(0, '', '')
+  return {name: found[name] for name in ('commit', 'dirty', 'versions')}
+
+
+def finished(
+  settings: Settings,
+  task: translation.Translation,
+  out: Path,
+  scale: str,
+  name: str,
+) -> dict[str, Any] | None:
+  """The record of this run, if the directory has it from this very program.
+
+  With changes that are not committed, nobody knows whether it is the same.
+  """
+  try:
+    found = record_lib.read(out / directory.RECORD)
+  except (OSError, ValueError):
+    return None
+  text = found.get('text', {}).get('sha256')
+  here = identity(settings, task, scale, name) | program()
+  there = found | found['provenance'] | {'text': text}
+  same = all(there.get(key) == here[key] for key in here)
+  return found if same and not here['dirty'] else None
+
+
 def execute(
   settings: Settings,
   task: translation.Translation,
@@ -92,8 +134,12 @@ def execute(
   pool: Any = None,
   measure: measure_lib.Measure | None = None,
   more: Mapping[str, Any] | None = None,
+  asked: Mapping[str, Any] | None = None,
+  overwrite: bool = False,
 ) -> dict[str, Any]:
   """Train, test the best parameters, and write everything to a directory.
+
+  The caller holds the directory: see `directory.hold`.
 
   Args:
     settings: of the run.
@@ -105,27 +151,33 @@ def execute(
     pool: where the workers run; the paper's cluster on a virtual clock if None.
     measure: as in `serve`.
     more: further entries for the trace's settings.
+    asked: what else distinguishes the run, such as its pool.
+    overwrite: replace a run that the directory holds.
 
   Returns:
     The record.
+
+  Raises:
+    FileExistsError: if the directory holds a finished run, or an unfinished
+      one with other settings.
+    OSError: if the directory can no longer be written to; names what is saved.
   """
-  task.model.vocabulary.save(out / translation.VOCABULARY)
-  return run(
-    task,
-    settings.transformation(),
-    settings.communication,
-    pool or pools.Virtual(virtual_clock(settings, task)),
-    settings.budget,
-    out,
-    {
-      'experiment': experiment,
-      'scale': scale,
-      'run': name,
-      'text': task.text,
-      'config': config(settings, task),
-    },
-    seed=settings.seed,
-    settings=trace_settings(settings, task) | dict(more or {}),
-    metadata={'model': settings.model, 'sizes': dict(settings.sizes)},
-    measure=measure,
-  )
+  known = identity(settings, task, scale, name)
+  directory.begin(out, known | dict(asked or {}), overwrite)
+  try:
+    task.model.vocabulary.save(out / translation.VOCABULARY)
+    return run(
+      task,
+      settings.transformation(),
+      settings.communication,
+      pool or pools.Virtual(virtual_clock(settings, task)),
+      settings.budget,
+      out,
+      {'experiment': experiment} | known | {'text': task.text},
+      seed=settings.seed,
+      settings=trace_settings(settings, task) | program() | dict(more or {}),
+      metadata={'model': settings.model, 'sizes': dict(settings.sizes)},
+      measure=measure,
+    )
+  except OSError as error:
+    raise OSError(f'{error}; {directory.left(out)}') from error

@@ -1,16 +1,102 @@
-"""Estimates what runs need: parameters, memory and words of each model."""
+"""Which runs are missing, and what they need: time, memory, words."""
 
 import math
+import re
+import statistics
+import time
 import types
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
 
-from experiments.ledger import execute, runs, texts
+from experiments.ledger import execute, runs, scales, texts
 from experiments.ledger.settings import Settings
+from experiments.ledger.store import Stored
 from stale_adam.nmt import translation
 from stale_adam.policy import Communication
+
+
+def todo(wanted: Iterable[Settings], records: Stored) -> list[Settings]:
+  """The runs that exist at the scale and have no record, once each."""
+  return [
+    run
+    for run in dict.fromkeys(wanted)
+    if records.pair(run.pair) and records.get(run) is None
+  ]
+
+
+def only(
+  wanted: Iterable[Settings], scale: str, pattern: str | None
+) -> list[Settings]:
+  """The runs whose name at the scale matches the expression.
+
+  Raises:
+    ValueError: if the expression is not valid, or matches no run.
+  """
+  wanted = [run for run in wanted if run.pair in scales.SCALES[scale].pairs]
+  try:
+    found = [
+      run for run in wanted if re.search(pattern or '', runs.name(scale, run))
+    ]
+  except re.error as error:
+    raise ValueError(
+      f'--only={pattern} is not a regular expression: {error}'
+    ) from None
+  if wanted and not found:
+    raise ValueError(
+      f'--only={pattern} matches none of {len(wanted)} runs, such as '
+      f'{runs.name(scale, wanted[0])}; --dry_run prints the missing ones'
+    )
+  return found
+
+
+def seconds(wanted: Sequence[Settings], records: Stored) -> float | None:
+  """Expected seconds of runs, from finished ones; None if unknown."""
+  took = {run.model: records.durations(run.model) for run in wanted}
+  if not all(took.values()):
+    return None
+  return sum(statistics.median(took[run.model]) for run in wanted)
+
+
+def too_late(
+  run: Settings, records: Stored, began: float, minutes: float | None
+) -> bool:
+  """Whether a run is expected to end later than `minutes` after `began`.
+
+  A run whose duration nobody knows takes no time.
+
+  Args:
+    run: the next run.
+    records: the finished ones.
+    began: a value of `time.monotonic`.
+    minutes: None if there is no limit.
+  """
+  if minutes is None:
+    return False
+  expected = seconds([run], records) or 0
+  return time.monotonic() - began + expected >= 60 * minutes
+
+
+def time_left(missing: Sequence[Settings], records: Stored) -> str:
+  """Say how long the missing runs are expected to take."""
+  expected = seconds(missing, records)
+  if expected is None:
+    return 'time left unknown until a run of each model is finished'
+  return f'about {expected / 60:.0f} minutes left'
+
+
+def dry_run(
+  wanted: Iterable[Settings], records: Stored, data_dir: str | None
+) -> str:
+  """Describe what `complete` would train, with size and memory per model."""
+  scale, missing = records.scale, todo(wanted, records)
+  lines = [runs.name(scale, run) for run in missing]
+  lines.append(f'{len(missing)} runs to make; {time_left(missing, records)}')
+  for model in sorted({run.model for run in missing}):
+    own = [run for run in missing if run.model == model]
+    lines += [f'{model}:', *describe(own, scale, data_dir)]
+  return '\n'.join(lines)
 
 
 def size(settings: Settings) -> tuple[int, int]:

@@ -46,8 +46,8 @@ def run(
     policy: who is used, when to update, who is answered.
     pool: where the workers run; closed at the end.
     budget: how long to train.
-    out: directory for the record, parameters, trace and events; those of an
-      earlier run are removed.
+    out: directory for the record, parameters, trace and events; created if
+      it does not exist.
     identity: the fields of the record that say which run it is: `experiment`,
       `scale`, `run` (its name), `config`, and any others.
     seed: of parameters and batches.
@@ -63,13 +63,20 @@ def run(
 
   Returns:
     The record.
+
+  Raises:
+    FileExistsError: if the directory holds a finished run.
   """
+  if (out / 'record.json').exists():
+    raise FileExistsError(
+      f'{out} holds a finished run (record.json): name another directory, or '
+      'remove that run first'
+    )
   devices = jax.devices()
   device = f'{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores'
   origin = record.provenance(seed, type(pool).__name__.lower(), device)
   began = time.monotonic()
-  if not resume.exists(out):
-    _clear(out)
+  out.mkdir(parents=True, exist_ok=True)
   outcome = loop.train(
     task,
     optimizer,
@@ -106,14 +113,6 @@ def run(
   record.write(out / 'record.json', made)
   resume.remove(out)  # Not before everything is on disk.
   return made
-
-
-def _clear(out: Path) -> None:
-  """Makes the directory, and removes what an earlier run left there."""
-  out.mkdir(parents=True, exist_ok=True)
-  names = ['params.npz', 'record.json', 'trace.npz']
-  for path in [*(out / name for name in names), *out.glob('events.out*')]:
-    path.unlink(missing_ok=True)
 
 
 def _summary(arrivals: trace_lib.Trace, workers: int) -> dict[str, Any]:

@@ -7,8 +7,8 @@ import shutil
 import pytest
 from invented import ALL, RECORD, RESULTS
 
-from experiments import command, grammar
-from experiments.ledger import runs, scales, store, texts
+from experiments import grammar
+from experiments.ledger import plan, runs, scales, store, texts
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import Stored
 from experiments.paper import printed as paper
@@ -146,7 +146,7 @@ def test_a_named_text_has_its_own_records_only(two):
   write(two / 'mine', grammar.corpus(train=20, validation=3, test=3))
   records = Stored('small', two, two / 'mine')
   assert records.get(RUN) is None and not records.exists(RUN)
-  assert command.todo([RUN], records) == [RUN]
+  assert plan.todo([RUN], records) == [RUN]
   text = identity.of(texts.load('small', 'en-de', two / 'mine'))
   records.add(RUN, made('small', RUN, text, best_bleu=33.0))
   assert Stored('small', two, two / 'mine').get(RUN)['best_bleu'] == 33.0
@@ -222,7 +222,7 @@ def test_a_damaged_record_is_skipped_and_stops_no_table(name, tmp_path, capsys):
   path = records.path(RUN, OTHERS['sha256'])
   path.write_text(DAMAGES[name](path.read_text('utf-8')))
   again = Stored('small', tmp_path)
-  assert command.todo([RUN, other], again) == [RUN]
+  assert plan.todo([RUN, other], again) == [RUN]
   assert again.durations('transformer') == [30.0]
   for module in reproduce.EXPERIMENTS:
     if other in module.RUNS:

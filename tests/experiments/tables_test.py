@@ -7,8 +7,7 @@ import jax
 import pytest
 from invented import ALL, RECORD, RESULTS, Invented, record
 
-from experiments import command
-from experiments.ledger import execute, runs, scales, texts
+from experiments.ledger import execute, plan, runs, scales, texts, work
 from experiments.ledger.records import spread
 from experiments.ledger.store import Stored
 from experiments.paper import headline, reproduce
@@ -51,8 +50,8 @@ def made(monkeypatch):
   """Names of the runs made, in no time; the third is killed once (None)."""
   names = []
 
-  def run(settings, task, out, kind, scale, name):
-    del task, out
+  def run(settings, task, out, kind, scale, name, overwrite):
+    del task, out, overwrite
     if len(names) == 2:
       names.append(None)
       raise KeyboardInterrupt
@@ -63,16 +62,17 @@ def made(monkeypatch):
     return RECORD | fields | {'config': settings.config()}
 
   monkeypatch.setattr(execute, 'execute', run)
-  monkeypatch.setattr(command, '_task', lambda *_: None)
+  monkeypatch.setattr(work, 'task_of', lambda *_: None)
   return names
 
 
 def test_a_kill_loses_one_run_and_none_is_repeated(made, tmp_path, capsys):
   wanted = runs.seeds([runs.base('rnn', paper.SYNC)])
   twice = [*wanted, wanted[0]]  # As when two tables share a run.
-  with pytest.raises(KeyboardInterrupt):
-    command.complete(twice, Stored('micro', tmp_path), None)
-  command.complete(twice, Stored('micro', tmp_path), None)
+  lost = f'{runs.name("micro", wanted[2])} is unfinished'
+  with pytest.raises(KeyboardInterrupt, match=re.escape(lost)):
+    work.complete(twice, Stored('micro', tmp_path), None, tmp_path)
+  work.complete(twice, Stored('micro', tmp_path), None, tmp_path)
   names = [runs.name('micro', run) for run in wanted]
   assert made == [*names[:2], None, names[2]]
   assert 'minutes left' in capsys.readouterr().out
@@ -81,29 +81,29 @@ def test_a_kill_loses_one_run_and_none_is_repeated(made, tmp_path, capsys):
 def test_no_run_is_begun_that_would_end_too_late(made, tmp_path, capsys):
   wanted = runs.seeds([runs.base('rnn', paper.SYNC)])
   records = Stored('micro', tmp_path)  # Each record says that it took 30 s.
-  command.complete(wanted, records, None, minutes=0)
+  work.complete(wanted, records, None, tmp_path, minutes=0)
   assert not made
   assert 'after 0 minutes' in capsys.readouterr().out
-  command.complete(wanted[:1], records, None, minutes=1)
-  command.complete(wanted, records, None, minutes=0.49)
+  work.complete(wanted[:1], records, None, tmp_path, minutes=1)
+  work.complete(wanted, records, None, tmp_path, minutes=0.49)
   assert made == [runs.name('micro', wanted[0])]
   printed = capsys.readouterr().out
   assert 'after 0.49 minutes' in printed
   assert printed.endswith(
     '\n'.join(['', *(runs.name('micro', run) for run in wanted[1:]), ''])
   )
-  command.complete(wanted[:2], records, None, minutes=0.51)
+  work.complete(wanted[:2], records, None, tmp_path, minutes=0.51)
   assert made == [runs.name('micro', run) for run in wanted[:2]]
 
 
 def test_only_chooses_runs_by_name():
   wanted = runs.seeds([runs.base(m, paper.SYNC) for m in paper.LEARNING_RATE])
-  assert command.only(wanted, 'micro', None) == wanted
-  assert command.only(wanted, 'micro', '^rnn.*seed[02]') == wanted[3::2]
+  assert plan.only(wanted, 'micro', None) == wanted
+  assert plan.only(wanted, 'micro', '^rnn.*seed[02]') == wanted[3::2]
   with pytest.raises(ValueError, match='matches none of 6 runs'):
-    command.only(wanted, 'micro', 'transformers')
+    plan.only(wanted, 'micro', 'transformers')
   with pytest.raises(ValueError, match='not a regular expression'):
-    command.only(wanted, 'micro', '(')
+    plan.only(wanted, 'micro', '(')
 
 
 def test_every_table_renders_without_records(tmp_path):
@@ -144,7 +144,7 @@ def test_a_real_run_is_kept_and_rendered(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   table = reproduce.EXPERIMENTS[NAMES.index('table5')]
   records = Stored('micro', tmp_path)
-  command.complete(table.RUNS[:1], records, None)
+  work.complete(table.RUNS[:1], records, None, tmp_path)
   found = records.get(table.RUNS[0])
   assert found['run'] == runs.name('micro', table.RUNS[0])
   text = report.render(table, tmp_path, [records])
@@ -154,9 +154,9 @@ def test_a_real_run_is_kept_and_rendered(tmp_path, monkeypatch):
 
 def test_a_dry_run_says_what_it_would_take(tmp_path):
   wanted = [runs.base('transformer', paper.GLOBAL)]
-  text = command.dry_run(wanted, Stored('micro', tmp_path), None)
+  text = plan.dry_run(wanted, Stored('micro', tmp_path), None)
   assert runs.name('micro', wanted[0]) in text and '1 runs to make' in text
-  task = command._task('micro', scales.settings('micro', 'transformer'), None)
+  task = work.task_of('micro', scales.settings('micro', 'transformer'), None)
   sizes = jax.tree.leaves(task.problem.init(jax.random.key(0)))
   assert f'{sum(x.size for x in sizes):,} parameters' in text
   assert f'{task.units_per_epoch:,} target words an epoch' in text

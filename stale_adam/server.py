@@ -366,6 +366,7 @@ def serve(
 
   Raises:
     TypeError: if the pool lacks a verb of `pools.contract.Pool`.
+    PoolClosed: if the pool is closed, by whatever thread.
     ValueError: if the policy answers a worker that does not wait, or leaves all
       workers waiting; if `resume` is of another run, or cannot be continued.
   """

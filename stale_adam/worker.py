@@ -290,6 +290,16 @@ def _programs(
   )
 
 
+def unravel(params: Params) -> Callable[[jax.Array], Params]:
+  """The inverse of `ravel_pytree` for such parameters, compiled once."""
+  return _unravel(_Structure(params))
+
+
+@functools.lru_cache(maxsize=64)
+def _unravel(structure: _Structure) -> Callable[[jax.Array], Params]:
+  return jax.jit(structure.unravel)
+
+
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)
 def add(
   loss_function: Callable[[Params, Batch, jax.Array], jax.Array],

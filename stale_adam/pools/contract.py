@@ -3,12 +3,48 @@
 import abc
 import contextlib
 import types
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, Self
 
 from stale_adam.worker import Push, Work
 
 VERBS = ('send', 'receive', 'paused', 'state', 'restore', 'close')
+
+
+class PoolClosed(ValueError):
+  """What `receive`, and so `serve`, ends with once the pool is closed."""
+
+  def __init__(self) -> None:
+    super().__init__('the pool is closed: make a new one for another run')
+
+
+class WorkerHangs(TimeoutError):
+  """A worker has computed for longer than its pool waits.
+
+  Args:
+    late: (workers of one device, seconds, what its thread executes) of each.
+    timeout_seconds: how long the pool waits.
+
+  Attributes:
+    workers: who hangs.
+  """
+
+  def __init__(
+    self,
+    late: Sequence[tuple[Sequence[int], float, str]],
+    timeout_seconds: float,
+  ):
+    self.workers = [worker for workers, *_ in late for worker in workers]
+    found = [
+      f'worker {", ".join(map(str, workers))} has computed for {seconds:.1f} '
+      f'seconds and is in {place}'
+      for workers, seconds, place in late
+    ]
+    super().__init__(
+      f'{"; ".join(found)}. Allowed are timeout_seconds={timeout_seconds}: '
+      'mend what it waits for, or raise the time-out if a gradient or its '
+      'compilation takes that long; resume the last server in a new pool'
+    )
 
 
 class Pool(Protocol):
@@ -35,7 +71,7 @@ class Pool(Protocol):
       and, where they are known, times. None if nobody will arrive any more.
 
     Raises:
-      ValueError: if the pool is closed.
+      PoolClosed: if the pool is closed, now or while this waits.
     """
 
   @abc.abstractmethod
@@ -92,8 +128,3 @@ def busy(worker: int) -> ValueError:
     f'worker {worker} is busy with another run: a pool serves one run, make a '
     'new one'
   )
-
-
-def closed() -> ValueError:
-  """The error of a pool that is used after `close`."""
-  return ValueError('the pool is closed: make a new one for another run')

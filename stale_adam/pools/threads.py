@@ -2,34 +2,18 @@
 
 import contextlib
 import functools
-import queue
-import threading
-import time
+import math
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.flatten_util import ravel_pytree
 
+from stale_adam import worker as worker_lib
 from stale_adam.pools import contract
-from stale_adam.worker import Compute, Push, Times, Work
-
-_PATIENCE = 5.0  # Seconds that `close` waits for gradients under way.
-
-
-class _Job(NamedTuple):
-  """Work for one worker, or for several that compute in one program."""
-
-  workers: list[int]
-  ids: list[Sequence[int]]  # Of each worker.
-  memory: Any  # Of the one worker, if it has any.
-  compute: Any  # (losses, flat message, memory) from (vector, ids, memory).
-  devices: tuple[jax.Device, ...]
-  version: int
-  vector: jax.Array  # The snapshot's parameters.
-  unravel: Any
-  pulled: float
+from stale_adam.pools.device_threads import DeviceThreads, Job, Stopwatch
+from stale_adam.worker import Compute, Push, Work
 
 
 class Threads(contract.Pool):
@@ -48,39 +32,39 @@ class Threads(contract.Pool):
     devices: of the workers; by default all local ones. A CPU counts as one
       device unless JAX is told otherwise before its first use:
       `jax.config.update('jax_num_cpu_devices', 4)`.
+    timeout_seconds: how long a device may take to compute what it was sent,
+      compilation included. If it takes longer, `receive` raises WorkerHangs.
+      None: any time.
+
+  Raises:
+    ValueError: if `timeout_seconds` is not a positive number.
   """
 
-  def __init__(self, devices: Sequence[jax.Device] | None = None):
+  def __init__(
+    self,
+    devices: Sequence[jax.Device] | None = None,
+    timeout_seconds: float | None = None,
+  ):
+    if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:
+      raise ValueError(
+        f'timeout_seconds={timeout_seconds}: give a positive number of '
+        'seconds, or None to wait for any time'
+      )
+    self._timeout_seconds = timeout_seconds
     self._devices = tuple(jax.local_devices() if devices is None else devices)
-    self._inboxes: list[queue.SimpleQueue[_Job | None]] = [
-      queue.SimpleQueue() for _ in self._devices
-    ]
-    self._arrivals: queue.SimpleQueue[Push | BaseException] = (
-      queue.SimpleQueue()
-    )
-    self._clock = _Stopwatch()
+    self._clock = Stopwatch()
     self._started = False
     self._busy: set[int] = set()
     self._group: list[tuple[int, Work]] = []  # Sent, to go out as one job.
     self._programs: dict[tuple[jax.Device, ...], Any] = {}
     # Sent before all devices have compiled; None when they have.
-    self._first: list[_Job] | None = []
+    self._first: list[Job] | None = []
     self._snapshot: tuple[Any, Any] = (None, None)  # Last parameters, vector.
     self._unravel: Any = None
-    closed = threading.Event()
-    threads = [
-      threading.Thread(
-        target=_work,
-        args=(inbox, self._arrivals, self._clock, closed),
-        daemon=True,
-      )
-      for inbox in self._inboxes
-    ]
-    for thread in threads:
-      thread.start()
-    # They know nothing of the pool: it ends them when it is collected, too, and
-    # before the interpreter does.
-    self._end = weakref.finalize(self, _end, self._inboxes, threads, closed)
+    self._threads = DeviceThreads(len(self._devices), self._clock)
+    # They end when nobody holds the pool any more, too.
+    self._end = weakref.finalize(self, self._threads.end)
+    self._end.atexit = False  # They have an exit handler of their own.
 
   def send(self, worker: int, work: Work) -> None:
     """Gives a worker its work once the snapshot has been computed."""
@@ -97,7 +81,7 @@ class Threads(contract.Pool):
     sent, self._group = self._group, []
     place = worker % len(self._devices)
     devices = self._devices[: len(sent)] if shared else (self._devices[place],)
-    job = _Job(
+    job = Job(
       [worker for worker, _ in sent],
       [work.ids for _, work in sent],
       work.memory,
@@ -109,14 +93,20 @@ class Threads(contract.Pool):
       self._clock.seconds(),
     )
     if self._first is None:
-      self._inbox(job).put(job)
+      self._put(job)
     else:
       self._first.append(job)
 
   def receive(self) -> Push:
-    """Waits for the next arrival; raises what its worker raised."""
-    if not self._end.alive:
-      raise contract.closed()
+    """Waits for the next arrival; raises what its worker raised.
+
+    Raises:
+      PoolClosed: if the pool is closed, now or while this waits.
+      WorkerHangs: if a device takes longer than the time-out. Nothing is lost:
+        the last server can be resumed in a new pool.
+    """
+    if self._threads.closed:
+      raise contract.PoolClosed()
     if self._first is not None:
       self._compile()
     push = self._arrival()
@@ -147,13 +137,14 @@ class Threads(contract.Pool):
 
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""
-    self._end()
+    self._end.detach()
+    self._threads.end()
 
   def _vector(self, params: Any) -> jax.Array:
     """Parameters as one flat vector: one array moves faster than many."""
     if self._snapshot[0] is not params:
       if self._unravel is None:
-        self._unravel = jax.jit(ravel_pytree(params)[1])
+        self._unravel = worker_lib.unravel(params)
       self._snapshot = params, jax.block_until_ready(_ravel(params))
     return self._snapshot[1]
 
@@ -169,14 +160,11 @@ class Threads(contract.Pool):
       self._programs[devices] = program
     return self._programs[devices]
 
-  def _inbox(self, job: _Job) -> 'queue.SimpleQueue[_Job | None]':
-    return self._inboxes[self._devices.index(job.devices[0])]
+  def _put(self, job: Job) -> None:
+    self._threads.put(self._devices.index(job.devices[0]), job)
 
   def _arrival(self) -> Push:
-    arrival = self._arrivals.get()
-    if isinstance(arrival, BaseException):
-      raise arrival
-    return arrival
+    return self._threads.arrival(self._timeout_seconds)
 
   def _compile(self) -> None:
     """Runs every program once, unused, before the first work goes out.
@@ -190,32 +178,12 @@ class Threads(contract.Pool):
     sent, self._first = self._first or [], None
     trials = {job.devices: job for job in sent}
     for job in trials.values():
-      self._inbox(job).put(job)
+      self._put(job)
     for job in trials.values():
       for _ in job.workers:
         self._arrival()
     for job in sent:
-      self._inbox(job).put(job)
-
-
-def _work(
-  inbox: 'queue.SimpleQueue[_Job | None]',
-  arrivals: 'queue.SimpleQueue[Push | BaseException]',
-  clock: '_Stopwatch',
-  closed: threading.Event,
-) -> None:
-  """A device's thread: computes what comes, until it is None."""
-  while (job := inbox.get()) is not None and not closed.is_set():
-    pushes: Sequence[Push | BaseException]
-    try:
-      pushes = _compute(job, clock)
-    except BaseException as error:
-      with contextlib.suppress(Exception):  # Some refuse to be changed.
-        error.add_note(f'raised by worker {job.workers}')
-      pushes = [error]
-    for push in pushes:
-      arrivals.put(push)
-    del job, pushes, push  # Nothing is held while we wait.
+      self._put(job)
 
 
 def _run_method(
@@ -230,73 +198,6 @@ def _run_method(
   memory = jax.device_put(memory, device)
   loss, message, memory = compute(unravel(vector), ids[0], memory)
   return loss[None], _ravel(message), memory
-
-
-def _compute(job: _Job, clock: '_Stopwatch') -> list[Push]:
-  """The pushes of a job; the last one brings the message of all."""
-  vector = jax.device_put(job.vector, job.devices[0])
-  jax.block_until_ready(vector)
-  started = clock.seconds()
-  home = next(iter(job.vector.devices()))
-  found = job.compute(vector, job.ids, job.memory)
-  losses, total, memory = jax.block_until_ready(found)
-  computed = clock.seconds()
-  message = job.unravel(jax.device_put(total, home))
-  losses, memory = jax.device_put((losses, memory), home)
-  jax.block_until_ready((message, losses, memory))
-  times = Times(job.pulled, started, computed, clock.seconds())
-  last = len(job.workers) - 1
-  return [
-    Push(
-      worker,
-      job.version,
-      ids,
-      times.arrived,
-      losses[i],
-      message if i == last else None,
-      memory,
-      times,
-    )
-    for i, (worker, ids) in enumerate(zip(job.workers, job.ids, strict=True))
-  ]
-
-
-def _end(
-  inboxes: 'Sequence[queue.SimpleQueue[_Job | None]]',
-  threads: Sequence[threading.Thread],
-  closed: threading.Event,
-) -> None:
-  """Ends the threads, and waits for those that compute."""
-  closed.set()
-  for inbox in inboxes:
-    inbox.put(None)
-  deadline = time.monotonic() + _PATIENCE
-  for thread in threads:  # A daemon, if it takes longer than that.
-    thread.join(max(0.0, deadline - time.monotonic()))
-
-
-class _Stopwatch:
-  """Seconds while it ran; read by any thread."""
-
-  def __init__(self) -> None:
-    # Seconds before; running since.
-    self._state: tuple[float, float | None] = (0.0, None)
-
-  def seconds(self) -> float:
-    before, since = self._state
-    return before if since is None else before + time.monotonic() - since
-
-  def set(self, seconds: float) -> None:
-    self._state = (seconds, None)
-
-  def start(self) -> None:
-    self._state = (self.seconds(), time.monotonic())
-
-  def stop(self) -> bool:
-    """Whether it was running."""
-    running = self._state[1] is not None
-    self._state = (self.seconds(), None)
-    return running
 
 
 @jax.jit

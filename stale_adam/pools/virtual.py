@@ -90,11 +90,11 @@ class Virtual(contract.Pool):
     """Waits for the next arrival; None at the end of a trace.
 
     Raises:
-      ValueError: if the worker that the trace names has no work, or the pool is
-        closed.
+      PoolClosed: if the pool is closed, now or while this waits.
+      ValueError: if the worker that the trace names has no work.
     """
     if self._closed:
-      raise contract.closed()
+      raise contract.PoolClosed()
     if self._arrivals.ended(self._flights):
       return None
     # The next to arrive must be computed, and some after it may be.
@@ -104,11 +104,10 @@ class Virtual(contract.Pool):
       if computing >= 2 * self._threads and not due:
         break
       flight = heapq.heappop(self._waiting)
-      flight.result = self._executor.submit(_compute, flight.work)
+      self._submit(flight)
     flight = heapq.heappop(self._flights)
     self._busy.discard(flight.worker)
-    assert flight.result is not None  # It was due.
-    loss, message, memory = flight.result.result()
+    loss, message, memory = self._result(flight)
     self.seconds = max(self.seconds, flight.seconds)
     work = flight.work
     return Push(
@@ -150,6 +149,25 @@ class Virtual(contract.Pool):
     """Ends the threads; work in flight is dropped."""
     self._closed = True
     self._executor.shutdown(wait=True, cancel_futures=True)
+
+  def _submit(self, flight: _Flight) -> None:
+    """Has a flight computed; another thread may close the pool meanwhile."""
+    try:
+      flight.result = self._executor.submit(_compute, flight.work)
+    except RuntimeError:
+      if not self._closed:
+        raise
+      raise contract.PoolClosed() from None
+
+  def _result(self, flight: _Flight) -> tuple[Any, Any, Any]:
+    """Waits for a flight; raises what its worker raised."""
+    assert flight.result is not None  # It was due.
+    try:
+      return flight.result.result()
+    except concurrent.futures.CancelledError:
+      if not flight.result.cancelled():  # Its worker raised it.
+        raise
+      raise contract.PoolClosed() from None
 
 
 class _Clocked:

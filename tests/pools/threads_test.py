@@ -25,7 +25,7 @@ SGD = optax.sgd(0.1)  # One for all tests: it is a key of jit's cache.
 
 def threads_alive():
   """Threads of ours, beside those of the libraries."""
-  return [t for t in threading.enumerate() if '_work' in t.name]
+  return [t for t in threading.enumerate() if t.name.startswith('stale_adam')]
 
 
 @pytest.mark.parametrize('numbers', [(4,), (4, 2, 2), (4, 1, 1, True)], ids=str)
@@ -81,7 +81,7 @@ def test_evaluation_stops_the_clock_and_adds_no_staleness(toy, monkeypatch):
     with pool.paused():
       before = pool._clock.seconds()
       for _ in range(4 + 20 + 4):  # Once for nothing on each device.
-        assert pool._arrivals.arrived.acquire(timeout=60)
+        assert pool._threads.arrivals.arrived.acquire(timeout=60)
       assert pool._clock.seconds() == before
     after = [push for push, _ in itertools.islice(arrivals, 4)]
   assert sorted(p.worker for p in after) == [0, 1, 2, 3]

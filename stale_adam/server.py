@@ -23,7 +23,7 @@ import numpy as np
 import optax
 
 from stale_adam import policy as policy_lib
-from stale_adam import update
+from stale_adam import sums, update
 from stale_adam import worker as worker_lib
 from stale_adam.policy import Arrival, Decision, Policy
 from stale_adam.pools import contract
@@ -56,8 +56,8 @@ class Server(NamedTuple):
     params: parameters in force.
     optimizer_state: the optimizer's.
     per_push_state: that of the transformation of pushes; () without one.
-    accumulator: sum of the pushes since the last update; None if there are
-      none.
+    accumulator: sum of the pushes since the last update, in float32 where
+      parameters are narrower; None if there are none.
     summed: how many pushes it sums.
     staleness: of these pushes, summed.
     version: updates applied so far.
@@ -215,6 +215,8 @@ def apply(
     summed, staleness = summed + 1, staleness + push.staleness
   if message is None:
     message, accumulator = accumulator, None
+    if decision.update and message is not None:
+      message = sums.narrowed(message, server.params)
   if not decision.update:
     state = server.per_push_state
     # Without a method, the first push is the sum, and no parameters are needed.
@@ -225,7 +227,7 @@ def apply(
       state, message = update.start(per_push, state, message, *rest)
     return server._replace(
       per_push_state=state,
-      accumulator=message,
+      accumulator=sums.widened(message),
       summed=summed,
       staleness=staleness,
     )

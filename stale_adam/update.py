@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from stale_adam import sums
 from stale_adam.problem import Params
 
 Transformation = optax.GradientTransformation
@@ -100,9 +101,12 @@ def add(
   params: Params,
   more: dict[str, Any] | None,
 ) -> tuple[Any, Any]:
-  """A sum with one more push: (per-push state, accumulator)."""
+  """A sum with one more push: (per-push state, accumulator).
+
+  The accumulator has the types of `sums.widened`.
+  """
   state, message = _transform(per_push, state, message, params, more)
-  return state, jax.tree.map(jnp.add, accumulator, message)
+  return state, sums.add(accumulator, message)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4))
@@ -118,6 +122,9 @@ def update(
   staleness: tuple[Any, Any] | None,
 ) -> tuple[Any, Any, Params]:
   """One update on the sum: (optimizer state, per-push state, parameters).
+
+  The optimizer gets the sum in the parameters' types, to which it is rounded
+  once.
 
   XLA pairs donated arguments with results of the same shape in order. With the
   results in the order of the donated arguments each moment is overwritten
@@ -140,7 +147,8 @@ def update(
     per_push, per_push_state, message, params, more
   )
   if accumulator is not None:
-    message = jax.tree.map(jnp.add, accumulator, message)
+    message = sums.add(accumulator, message)
+  message = sums.narrowed(message, params)
   extra = {}
   if staleness is not None:
     # Both are arrays: XLA multiplies by the reciprocal of a constant.

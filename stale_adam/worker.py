@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
 
+from stale_adam import sums
 from stale_adam.problem import Batch, Params, Problem
 
 AXIS = 'devices'  # The name of `per_device`'s axis, for collectives.
@@ -182,7 +183,9 @@ class Gradient:
 
     loss = (1 / L) sum_l loss_l        gradient = sum_l d loss_l / d params
 
-  over the L batches named by the ids, all at the same parameters. The key of a
+  over the L batches named by the ids, all at the same parameters. Both sums are
+  kept in float32 if their own types are narrower; the gradient's is rounded to
+  the parameters' types when it is complete. The key of a
   batch is `fold_in(key, id)`, so that the result is a pure function of
   (params, ids), whoever computes it, wherever and whenever.
 
@@ -208,8 +211,10 @@ class Gradient:
     for batch_id in ids:
       batch = self.problem.batch(batch_id)
       total = add(self.problem.loss, total, params, batch, self.key, batch_id)
+      if len(ids) > 1:  # One is no sum.
+        total = sums.widened(total)
     loss, gradient = total
-    return loss / len(ids), gradient
+    return loss / len(ids), sums.narrowed(gradient, params)
 
   def over(
     self, devices: Sequence[jax.Device], params: Params
@@ -257,7 +262,8 @@ class _Structure:
   def __init__(self, params: Params):
     leaves, tree = jax.tree.flatten(params)
     self._key = tree, tuple((x.shape, x.dtype) for x in leaves)
-    self.unravel = ravel_pytree(params)[1]
+    vector, self.unravel = ravel_pytree(params)
+    self.dtype = vector.dtype  # Of all leaves together.
 
   def __eq__(self, other: object) -> bool:
     return isinstance(other, _Structure) and self._key == other._key
@@ -282,7 +288,11 @@ def _programs(
   another = lambda total, vector, batch, key, batch_id: add(
     loss, total, structure.unravel(vector), batch, key, batch_id
   )
-  finish = lambda total: (total[0], reduce(ravel_pytree(total[1])[0]))
+  # The sum over devices, too, is rounded when it is complete.
+  finish = lambda total: (
+    total[0],
+    reduce(ravel_pytree(sums.widened(total[1]))[0]).astype(structure.dtype),
+  )
   return (
     per_device(first, devices, in_axes=(None, 0, None, 0)),
     per_device(another, devices, in_axes=(0, None, 0, None, 0)),
@@ -309,11 +319,14 @@ def add(
   key: jax.Array,
   batch_id: Any,
 ) -> tuple[jax.Array, Any]:
-  """Adds a batch to (loss, gradient): theirs alone if `total` is None."""
+  """Adds a batch to (loss, gradient): theirs alone if `total` is None.
+
+  Sums have the types of `sums.widened`.
+  """
   key = jax.random.fold_in(key, batch_id)
   new = jax.value_and_grad(loss_function)(params, batch, key)
   if total is not None:
-    new = jax.tree.map(jnp.add, total, new)
+    new = sums.add(total, new)
   return new
 
 

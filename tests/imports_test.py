@@ -16,8 +16,9 @@ LEVELS = {
   'stale_adam': {
     'files': 0,
     'problem': 0,
+    'sums': 0,
     'policy': 0,
-    'transforms': 0,
+    'transforms': 1,
     'optimizer': 0,
     'theory': 0,
     'clock': 0,

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from stale_adam import server as server_lib
+from stale_adam import sums
 from stale_adam import worker as worker_lib
 from stale_adam.compiled import decisions
 from stale_adam.policy import Decision
@@ -62,9 +63,9 @@ def begin(static: Static, server: server_lib.Server) -> Carry:
     pullable = jax.tree.map(stack, *replies)
   if server.memory:
     memory = jax.tree.map(stack, *server.memory.values())
-  sums = [c for c in static.cases if c & decisions.USED]
-  if any(not c & decisions.UPDATED for c in sums):
-    accumulator = jax.tree.map(jnp.zeros_like, server.params)
+  used = [c for c in static.cases if c & decisions.USED]
+  if any(not c & decisions.UPDATED for c in used):
+    accumulator = sums.widened(jax.tree.map(jnp.zeros_like, server.params))
   held = (
     server.params,
     server.optimizer_state,
@@ -212,7 +213,8 @@ def _gradient(
     another, None, jax.tree.map(lambda x: x[0], (ids, batches))
   )
   zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), alone[0])
-  return jax.lax.scan(another, zero, (ids, batches))[0]
+  loss, gradient = jax.lax.scan(another, sums.widened(zero), (ids, batches))[0]
+  return loss, sums.narrowed(gradient, params)
 
 
 def _server(held: Held, **known: Any) -> server_lib.Server:

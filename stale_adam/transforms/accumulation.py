@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stale_adam import sums
 from stale_adam.transforms.parts import Tree, check_whole, update_if, zeros
 
 
@@ -36,7 +37,10 @@ def accumulate(
       epsilon do not.
 
   Returns:
-    A transformation; its accumulator has the parameters' dtypes.
+    A transformation. Its accumulator has the parameters' dtypes, or float32
+    where those are narrower: in bfloat16 256 + 1 is 256. The inner optimizer
+    gets the sum in the dtypes of `params`; in those of the gradients if update
+    gets no `params`.
 
   Raises:
     ValueError: if `every` is not a whole number, or below 1.
@@ -47,7 +51,8 @@ def accumulate(
   every = check_whole('every', every, 1)
 
   def init(params: Tree) -> AccumulateState:
-    return AccumulateState(jnp.int32(0), zeros(params), inner.init(params))
+    empty = sums.widened(zeros(params))
+    return AccumulateState(jnp.int32(0), empty, inner.init(params))
 
   def update(
     updates: Tree, state: Any, params: Tree = None, **extra_args: Any
@@ -58,6 +63,8 @@ def accumulate(
     summed = (state.summed + 1) % every
     full = summed == 0
     gradient = jax.tree.map(lambda a: a / every, total) if use_mean else total
+    like = updates if params is None else params
+    gradient = sums.narrowed(gradient, like)
     updates, inner_state = update_if(
       full, inner, gradient, state.inner_state, params, extra_args
     )

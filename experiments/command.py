@@ -88,7 +88,7 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
     print(plan.dry_run(wanted, records, DATA_DIR.value))
     return []
   if training:
-    compiled.use(root().parent / '.compiled')
+    compiled.use(root() / '.compiled')
     work.complete(
       *(wanted, records, DATA_DIR.value, root(), MINUTES.value),
       overwrite=OVERWRITE.value,

@@ -15,7 +15,7 @@ from experiments import launch, options
 from experiments.ledger import compiled, plan, scales, work
 from experiments.ledger.store import Stored
 from experiments.render.report import render
-from stale_adam import files
+from stale_adam import checks, files
 
 SCALE = options.scale()
 DATA_DIR = options.data_dir()
@@ -34,12 +34,12 @@ ONLY = flags.DEFINE_string(
   'Regular expression: train only runs whose name it matches, such as '
   '"transformer.*seed0". --dry_run prints the names of missing runs.',
 )
-MINUTES = flags.DEFINE_float(
+MINUTES = options.number(
   'minutes',
   None,
   'Start no run that is expected to end later than this from now, estimated '
   'from finished runs of its model. The first run of a model always starts.',
-  0.0,
+  float,
 )
 RESULTS = flags.DEFINE_string(
   'results',
@@ -76,6 +76,8 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
   Raises:
     ValueError, OSError: with a message for the user.
   """
+  if MINUTES.value is not None:
+    checks.real('--minutes', MINUTES.value)
   training = not (PLOT_ONLY.value or DRY_RUN.value)
   if not DRY_RUN.value:
     files.check_writable(directory())

@@ -17,10 +17,9 @@ third is not; results/README.md says why.
 import sys
 from pathlib import Path
 
-from absl import flags
-
 from experiments import launch, options
 from experiments.ledger import directory, execute, scales, work
+from experiments.ledger.settings import Settings
 from experiments.render import figures
 from experiments.render.report import compare
 from stale_adam import files
@@ -29,11 +28,11 @@ from stale_adam.training.record import best
 
 OUT = options.out('runs/demo', 'Directory for the results.')
 OVERWRITE = options.overwrite()
-SEED = flags.DEFINE_integer(
-  'seed', 0, 'Seed of parameters, dropout, order of sentences and clock.', 0
+SEED = options.number(
+  'seed', 0, 'Seed of parameters, dropout, order of sentences and clock.', int
 )
-LEARNING_RATE = flags.DEFINE_float(
-  'learning_rate', 0.006, 'Peak learning rate of all three runs.', 0.0
+LEARNING_RATE = options.number(
+  'learning_rate', 0.006, 'Peak learning rate of all three runs.', float
 )
 
 RUNS = {
@@ -77,25 +76,31 @@ def draw(picture: Path, records: dict) -> None:
 
 def main(_):
   try:
+    chosen = {name: settings(name) for name in RUNS}
     files.check_writable(OUT.value)
-    records = {name: make(name) for name in RUNS}
+    records = {name: make(name, made) for name, made in chosen.items()}
     picture = Path(OUT.value) / 'curves.png'
     draw(picture, records)
-  except OSError as error:
+  except (ValueError, OSError) as error:
     sys.exit(str(error))
   print('\n' + report(records))
   print(f'records, parameters and events: {OUT.value}/*/\npicture: {picture}')
 
 
-def make(name: str) -> dict:
+def settings(name: str) -> Settings:
+  """The settings of one of the runs."""
+  with options.named():
+    return scales.settings(
+      'tiny',
+      'transformer',
+      communication=RUNS[name],
+      seed=SEED.value,
+      learning_rate=LEARNING_RATE.value,
+    )
+
+
+def make(name: str, settings: Settings) -> dict:
   """Train one of the runs, unless it is there; returns its record."""
-  settings = scales.settings(
-    'tiny',
-    'transformer',
-    communication=RUNS[name],
-    seed=SEED.value,
-    learning_rate=LEARNING_RATE.value,
-  )
   task = work.task_of('tiny', settings, None)
   out = Path(OUT.value) / name.replace(' + ', '-').replace(' ', '-')
   with directory.hold(out):

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from absl import app
+from absl import app, flags
 
 from stale_adam.training import resume
 
@@ -42,4 +42,17 @@ def main(function: Callable[[list[str]], Any]) -> None:
       print(f'\n{interrupted}', file=sys.stderr)
       sys.exit(128 + interrupted.number)
 
-  app.run(command)
+  app.run(command, flags_parser=_parse)
+
+
+def _parse(arguments: list[str]) -> list[str]:
+  """Reads the flags. Help is no error, and an error is one line."""
+  try:
+    return flags.FLAGS(arguments)
+  except flags.Error as error:
+    found = ' '.join(str(error).split())
+    if len(found) > 300:  # As a value of 5,000 digits is.
+      found = f'{found[:100]}...{found[-150:]}'
+    sys.exit(f'{found}; --help lists the flags')
+  except SystemExit:  # After --help, for which absl's status is 1.
+    sys.exit(0)

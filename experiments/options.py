@@ -3,7 +3,9 @@
 A command calls what it needs; --help lists these flags as its own.
 """
 
+import contextlib
 import dataclasses
+import functools
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -12,6 +14,7 @@ from absl import flags
 
 from experiments.ledger import scales
 from experiments.ledger.settings import Settings, leaves
+from stale_adam import checks
 
 # So that --help shows a flag under the command that asks for it.
 flags.disclaim_key_flags()
@@ -144,14 +147,18 @@ def _sizes(items: list[str], old: Mapping[str, float]) -> dict[str, float]:
   found = dict(old)
   for item in items:
     name, _, text = item.partition('=')
+    shown = f'sizes={checks.cut(item)}'
     if name not in old:
-      raise ValueError(f'sizes={item}: use name=number, of {", ".join(old)}')
-    found[name] = type(old[name])(_number(text, f'sizes={item}'))
+      raise ValueError(f'{shown}: use name=number, of {", ".join(old)}')
+    number = _number(text, shown)
+    if isinstance(old[name], int) and not number.is_integer():
+      raise ValueError(f'{shown}: use a whole number')
+    found[name] = type(old[name])(number)
   return found
 
 
 def _speeds(items: list[str], old: tuple[float, ...]) -> tuple[float, ...]:
-  shown = f'words_per_second={",".join(items)}'
+  shown = f'words_per_second={checks.cut(",".join(items))}'
   if len(items) != len(old):
     raise ValueError(f'{shown}: use {len(old)} numbers, joined by commas')
   return tuple(_number(text, shown) for text in items)
@@ -161,7 +168,7 @@ def _number(text: str, shown: str) -> float:
   try:
     return float(text)
   except ValueError:
-    raise ValueError(f'{shown}: {text!r} is not a number') from None
+    raise ValueError(f'{shown}: {checks.shown(text)} is not a number') from None
 
 
 # Fields whose flags are lists of text.
@@ -171,11 +178,36 @@ _READ: Mapping[str, Callable[[Any, Any], Any]] = {
 }
 
 
+class _Number(flags.ArgumentParser):
+  """Reads a number. Which numbers are allowed, the settings decide."""
+
+  def __init__(self, kind: type):
+    self._kind = kind
+    self.syntactic_help = 'a whole number' if kind is int else 'a number'
+
+  def flag_type(self) -> str:
+    return self._kind.__name__
+
+  def parse(self, argument: Any) -> Any:
+    try:
+      return self._kind(argument)
+    except (ValueError, OverflowError):
+      raise ValueError(f'use {self.syntactic_help}') from None
+
+
+def number(
+  name: str, default: Any, help_text: str, kind: type
+) -> flags.FlagHolder:
+  """Define a flag for a number, of kind int or float."""
+  parser, serializer = _Number(kind), flags.ArgumentSerializer()
+  return flags.DEFINE(parser, name, default, help_text, serializer=serializer)
+
+
 _DEFINE = {
   str: flags.DEFINE_string,
   bool: flags.DEFINE_bool,
-  int: flags.DEFINE_integer,
-  float: flags.DEFINE_float,
+  int: functools.partial(number, kind=int),
+  float: functools.partial(number, kind=float),
 }
 
 
@@ -218,9 +250,19 @@ def chosen(scale_name: str, values: dict[str, Any]) -> Settings:
     values: of the flags by name; None where a flag is not given.
 
   Raises:
-    ValueError: if a value is not allowed.
+    ValueError: if a value is not allowed; naming the flag.
   """
   model = values.get('model') or 'transformer'
   base = scales.SCALES[scale_name].models[model]
-  changes = changed(base, values)
-  return scales.settings(scale_name, **({'model': model} | changes))
+  with named():
+    changes = changed(base, values)
+    return scales.settings(scale_name, **({'model': model} | changes))
+
+
+@contextlib.contextmanager
+def named() -> Iterator[None]:
+  """Write the name of a setting as its flag, in errors that begin with it."""
+  try:
+    yield
+  except ValueError as error:
+    raise ValueError(f'--{error}') from None

@@ -39,7 +39,7 @@ from experiments.ledger import directory, execute, replay, scales, texts
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import DIGITS
 from experiments.render.report import label
-from stale_adam import files, measure, pools
+from stale_adam import checks, files, measure, pools
 from stale_adam import policy as policy_lib
 from stale_adam.compiled import decisions
 from stale_adam.nmt import translation
@@ -80,6 +80,7 @@ OUT = options.out(
 )
 OVERWRITE = options.overwrite()
 
+_THREADS = 256  # Devices that a CPU is divided into, at most.
 # Flags that determine a run's numbers; the trace keeps them.
 RECORDED = (SCALE, DATA_DIR, *SETTINGS.values())
 
@@ -95,11 +96,28 @@ def run_name(settings: Settings) -> str:
 
 
 def recall(trace: Trace) -> None:
-  """Set every flag that is not given to its recorded value."""
+  """Set every flag that is not given to its recorded value.
+
+  Raises:
+    ValueError: if a flag cannot have the value.
+  """
   recorded = trace.settings.get('flags', {})
-  for name in (flag.name for flag in RECORDED):
-    if name in recorded and flags.FLAGS[name].using_default_value:
-      flags.FLAGS[name].value = recorded[name]
+  if not isinstance(recorded, dict):
+    raise ValueError(
+      f'{REPLAY.value}: its flags are {checks.shown(recorded)}, no object by '
+      'name; record the run again'
+    )
+  for flag in (flags.FLAGS[flag.name] for flag in RECORDED):
+    value = recorded.get(flag.name)
+    if value is not None and flag.using_default_value:
+      text = ','.join(map(str, value)) if isinstance(value, list) else value
+      try:
+        flag.parse(str(text))
+      except flags.IllegalFlagValueError as error:
+        said = checks.cut(str(error))
+        raise ValueError(
+          f'{REPLAY.value} recorded what is not allowed: {said}'
+        ) from None
 
 
 def place(settings: Settings) -> Path:
@@ -133,8 +151,8 @@ def check(
   """Check that a trace can be replayed, before anything is written.
 
   Raises:
-    ValueError: if settings or text differ from those recorded and the run is
-      not counterfactual; if the order is impossible.
+    ValueError: if settings, text or staleness differ from those recorded and
+      the run is not counterfactual; if the order is impossible.
   """
   if not COUNTERFACTUAL.value:
     # Compares settings, not flags: a flag may be given its recorded value.
@@ -142,7 +160,9 @@ def check(
     here = {'policy': policy, 'seed': settings.seed}
     here |= execute.trace_settings(settings, task)
     trace.check(trace.settings | here)
-  decisions.record(settings.communication, trace.worker)
+  found = decisions.record(settings.communication, trace.worker)
+  if not COUNTERFACTUAL.value:
+    trace.check_staleness(found.pulled_version, found.staleness)
 
 
 def pool(trace: Trace | None) -> pools.Virtual | pools.Threads | None:
@@ -168,9 +188,16 @@ def load_trace() -> Trace | None:
       '--replay decides who arrives when: leave out --pool=threads'
     )
   trace = Trace.load(REPLAY.value)
+  if not len(trace):
+    raise ValueError(
+      f'{REPLAY.value} has no arrivals: nothing can be replayed; name the '
+      'trace of a run that trained'
+    )
   recall(trace)
   # XLA splits sums by the number of devices: equal numbers round equally.
-  jax.config.update('jax_num_cpu_devices', trace.settings.get('devices', 1))
+  devices = trace.settings.get('devices', 1)
+  checks.whole(f'{REPLAY.value}: devices', devices, 1, _THREADS)
+  jax.config.update('jax_num_cpu_devices', devices)
   return trace
 
 
@@ -210,8 +237,14 @@ def prepare(
   trace = load_trace()
   values = {name: flag.value for name, flag in SETTINGS.items()}
   settings = options.chosen(SCALE.value, values)
+  execute.check_model(settings)
   if POOL.value == 'threads':  # A CPU is one device unless told otherwise.
     workers = settings.communication.workers
+    if workers > _THREADS:
+      raise ValueError(
+        f'--workers={workers}: --pool=threads has a host thread and a device '
+        f'for each; use at most {_THREADS}, or the virtual clock'
+      )
     jax.config.update('jax_num_cpu_devices', workers)
   out = place(settings)
   held.enter_context(directory.hold(out))

@@ -14,7 +14,8 @@ import sys
 
 from absl import flags
 
-from experiments import launch
+from experiments import launch, options
+from stale_adam import checks
 from stale_adam.nmt import translation
 
 MODEL = flags.DEFINE_string(
@@ -29,7 +30,7 @@ INPUT = flags.DEFINE_string(
 OUTPUT = flags.DEFINE_string(
   'output', '-', 'Text file to write, one translation in a line; - is stdout.'
 )
-BEAM = flags.DEFINE_integer('beam', 4, 'Beam size; 1 is greedy search.', 1)
+BEAM = options.number('beam', 4, 'Beam size; 1 is greedy search.', int)
 flags.mark_flag_as_required('model')
 
 _LINES = 1024  # Translated together.
@@ -37,6 +38,7 @@ _LINES = 1024  # Translated together.
 
 def main(_):
   try:
+    checks.whole('--beam', BEAM.value, 1, 1000)
     model, params = translation.load(MODEL.value)
     if INPUT.value == OUTPUT.value != '-':
       raise ValueError(f'--input and --output are both {INPUT.value}')

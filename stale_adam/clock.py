@@ -1,9 +1,12 @@
 """Virtual time: how long compute, push, pull and update take."""
 
 import dataclasses
+import functools
 import math
 
 import numpy as np
+
+from stale_adam import checks
 
 DISTRIBUTIONS = ('equal', 'normal', 'gamma')
 
@@ -27,7 +30,7 @@ class Clock:
   Raises:
     ValueError: if a duration or the spread is negative; if a speed is not
       positive; if equal workers have a spread; if the distribution is none of
-      the three.
+      the three; if the seed is not from 0 to 2**32 - 1.
   """
 
   compute_seconds: float = 1.0
@@ -43,10 +46,9 @@ class Clock:
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       duration = field.name.endswith('_seconds') or field.name == 'spread'
-      if duration and not (value >= 0 and math.isfinite(value)):
-        raise ValueError(
-          f'{field.name}={value}: use a finite number, 0 or more'
-        )
+      if duration:
+        checks.real(field.name, value)
+    checks.seed(self.seed)
     if self.distribution not in DISTRIBUTIONS:
       raise ValueError(
         f'distribution={self.distribution!r}: use one of {DISTRIBUTIONS}'
@@ -76,6 +78,7 @@ class Clock:
     return mean * draw.gamma(self.spread**-2, self.spread**2)
 
 
+@functools.cache
 def largest_of(workers: int) -> float:
   """Expected largest of N standard normal draws: 0, 0.564, 0.846, ...
 
@@ -127,24 +130,24 @@ def fit(
 
   Source: the paper's Table 3, "speed (wps)".
   """
-  if local_accumulation < 2 or not (
-    local_accumulation * plain > local > plain >= synchronous > 0
-  ):
-    raise ValueError(
-      f'plain={plain}, local={local} at local_accumulation='
-      f'{local_accumulation}, synchronous={synchronous}: no clock has these '
-      'speeds; they must rise from synchronous to plain to local, and local '
-      f'must be below {local_accumulation} times plain'
-    )
-  batches = workers * target_words
-  cycle, shared = batches / plain, batches / local
-  exchange = (cycle - shared) / (1 - 1 / local_accumulation)
-  compute = cycle - exchange
-  wait = batches / synchronous - cycle
-  return Clock(
-    compute_seconds=compute,
-    push_seconds=exchange / 2,
-    pull_seconds=exchange / 2,
-    distribution='normal',
-    spread=wait / (compute * largest_of(workers)) if workers > 1 else 0.0,
+  rising = local_accumulation * plain > local > plain >= synchronous > 0
+  if local_accumulation >= 2 and rising:
+    batches = workers * target_words
+    cycle, shared = batches / plain, batches / local
+    exchange = (cycle - shared) / (1 - 1 / local_accumulation)
+    compute = cycle - exchange
+    wait = batches / synchronous - cycle
+    if compute > 0:  # Rounding may leave nothing.
+      return Clock(
+        compute_seconds=compute,
+        push_seconds=exchange / 2,
+        pull_seconds=exchange / 2,
+        distribution='normal',
+        spread=wait / (compute * largest_of(workers)) if workers > 1 else 0.0,
+      )
+  raise ValueError(
+    f'plain={plain}, local={local} at local_accumulation='
+    f'{local_accumulation}, synchronous={synchronous}: no clock has these '
+    'speeds; they must rise from synchronous to plain to local, and local '
+    f'must be below {local_accumulation} times plain'
   )

@@ -7,9 +7,12 @@ so that any order of arrivals can be replayed.
 
 import dataclasses
 import json
-import numbers
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
+
+from stale_adam import checks
+
+MOST = 2**16  # Workers, or gradients in a sum.
 
 
 class Arrival(NamedTuple):
@@ -77,17 +80,16 @@ def settings(policy: Policy) -> dict[str, Any]:
 
   Raises:
     TypeError: if the policy is not a dataclass, or JSON cannot hold a field.
-    ValueError: if workers or local_accumulation is no whole number from 1 up,
-      or a number is not finite.
+    ValueError: if workers or local_accumulation is no whole number from 1 to
+      65,536, or a number is not finite.
   """
   if not dataclasses.is_dataclass(policy) or isinstance(policy, type):
     raise TypeError(
       f'policy={policy!r}: use an instance of a frozen dataclass, whose fields '
       'a trace can keep'
     )
-  check_whole(
-    workers=policy.workers, local_accumulation=policy.local_accumulation
-  )
+  for name in ('workers', 'local_accumulation'):
+    checks.whole(name, getattr(policy, name), 1, MOST)
   found = {'name': type(policy).__name__} | dataclasses.asdict(policy)
   try:
     return json.loads(json.dumps(found, allow_nan=False, default=_number))
@@ -101,18 +103,6 @@ def _number(value: Any) -> Any:
   if hasattr(value, 'tolist'):  # NumPy's or JAX's.
     return value.tolist()
   raise TypeError(f'{value!r} is no JSON')
-
-
-def check_whole(least: int = 1, **fields: Any) -> None:
-  """Checks settings that count something.
-
-  Raises:
-    ValueError: naming the first field that is not a whole number >= least.
-  """
-  for name, value in fields.items():
-    whole = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if not (whole and value >= least):
-      raise ValueError(f'{name}={value}: use a whole number, {least} or more')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +120,8 @@ class Communication:
       staleness.
 
   Raises:
-    ValueError: if a number is not whole or below 1, or G is neither 1 nor N
-      while synchronous.
+    ValueError: if a number is not whole, below 1 or above 65,536, or G is
+      neither 1 nor N while synchronous.
 
   Source: the paper's sections 4.3 (U) and 5.1 (L, G); Table 3.
   """
@@ -147,7 +137,8 @@ class Communication:
     synchronous = counts.pop('synchronous')
     if not isinstance(synchronous, bool):
       raise ValueError(f'synchronous={synchronous!r}: use True or False')
-    check_whole(**counts)
+    for name, count in counts.items():
+      checks.whole(name, count, 1, MOST)
     if synchronous and self.global_accumulation not in (1, self.workers):
       raise ValueError(
         f'global_accumulation={self.global_accumulation}: a synchronous update '

@@ -22,8 +22,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from stale_adam import checks, sums, update
 from stale_adam import policy as policy_lib
-from stale_adam import sums, update
 from stale_adam import worker as worker_lib
 from stale_adam.policy import Arrival, Decision, Policy
 from stale_adam.pools import contract
@@ -60,6 +60,7 @@ class Server(NamedTuple):
       parameters are narrower; None if there are none.
     summed: how many pushes it sums.
     staleness: of these pushes, summed.
+    loss: of these pushes, summed; None if the optimizer does without it.
     version: updates applied so far.
     published: the snapshot that pulls return.
     held: what is in flight, by worker, in the order in which it was sent.
@@ -76,6 +77,7 @@ class Server(NamedTuple):
   accumulator: Any
   summed: int
   staleness: int
+  loss: Any
   version: int
   published: Snapshot
   held: Mapping[int, Held]
@@ -118,7 +120,14 @@ def replied(reply: Reply, visible: Visible, worker: Any) -> Params:
 
 
 def keys(seed: Any) -> tuple[jax.Array, jax.Array]:
-  """Split a seed into two keys: of the initial parameters, and of batches."""
+  """Split a seed into two keys: of the initial parameters, and of batches.
+
+  Raises:
+    ValueError: if the seed is not a whole number from 0 to 2**32 - 1.
+  """
+  if not isinstance(seed, jax.core.Tracer):
+    array = isinstance(seed, jax.Array | np.ndarray) and seed.ndim == 0
+    checks.seed(seed.item() if array else seed)
   init_key, batch_key = jax.random.split(jax.random.key(seed))
   return init_key, batch_key
 
@@ -135,19 +144,25 @@ def init(
 
   With a device its arrays are bound to it, as gradients from other devices
   are: a mixture would be compiled once more.
+
+  Raises:
+    ValueError: if the optimizer needs more than a server can give it.
   """
   # The type of all later parameters, else the gradient compiles twice: not
   # NumPy's, and not one that yields to others, as a Python number's does.
   params = jax.tree.map(lambda x: jnp.array(x, jnp.asarray(x).dtype), params)
-  state, _ = update.init(optimizer, params, staleness=jnp.float32(0))
+  extra = {'staleness': jnp.float32(0)}
+  values = update.values(optimizer, params, extra)
+  state, _ = update.init(optimizer, params, **extra, **values)
   per_push_state: Any = ()
   if per_push is not None:
     more = update.about_push(params, 0, 0)
     per_push_state, pushed = update.init(per_push, params, **more)
     worker_lib.check_message('transformation of pushes', pushed, params)
   memory = [worker.init(params, i) for i in range(workers)]
-  placed = jax.device_put((params, state, per_push_state, memory), device)
-  params, state, per_push_state, memory = placed
+  placed = (params, state, per_push_state, memory, values.get('value'))
+  placed = jax.device_put(placed, device)
+  params, state, per_push_state, memory, loss = placed
   return Server(
     params=params,
     optimizer_state=state,
@@ -155,6 +170,7 @@ def init(
     accumulator=None,
     summed=0,
     staleness=0,
+    loss=loss,
     version=0,
     published=Snapshot(0, params),
     held={},
@@ -192,7 +208,8 @@ def apply(
       parameters. A message of None is part of another push of the update.
     decision: what to do.
     optimizer: any optax transformation. If it takes extra arguments, it gets
-      `staleness`, the mean over the pushes in the sum, a float32 scalar.
+      `staleness`, the mean over the pushes in the sum, a float32 scalar. If it
+      needs `value`, it gets the mean loss of these pushes, too.
     per_push: runs on every push that is used, before the sum. If it takes extra
       arguments, it gets `pulled`, and `staleness` and `worker` of the push,
       int32 scalars.
@@ -210,9 +227,11 @@ def apply(
   accumulator, more = server.accumulator, None
   if per_push is not None and message is not None:
     more = update.about_push(pulled, push.staleness, push.worker)
-  summed, staleness = server.summed, server.staleness
+  summed, staleness, loss = server.summed, server.staleness, server.loss
   if decision.use:
     summed, staleness = summed + 1, staleness + push.staleness
+    if loss is not None:
+      loss = update.add_loss(loss, push.loss)
   if message is None:
     message, accumulator = accumulator, None
     if decision.update and message is not None:
@@ -230,6 +249,7 @@ def apply(
       accumulator=sums.widened(message),
       summed=summed,
       staleness=staleness,
+      loss=loss,
     )
   if message is None:
     raise ValueError(
@@ -238,7 +258,7 @@ def apply(
     )
   mean = None
   if update.takes_more(optimizer):
-    mean = update.whole(staleness), update.whole(summed)
+    mean = update.whole(staleness), update.whole(summed), loss
   optimizer_state, per_push_state, params = update.update(
     optimizer,
     per_push,
@@ -259,6 +279,7 @@ def apply(
     accumulator=None,
     summed=0,
     staleness=0,
+    loss=None if loss is None else jnp.zeros_like(loss),
     version=version,
     published=published if decision.publish else server.published,
   )
@@ -370,7 +391,9 @@ def serve(
     TypeError: if the pool lacks a verb of `pools.contract.Pool`.
     PoolClosed: if the pool is closed, by whatever thread.
     ValueError: if the policy answers a worker that does not wait, or leaves all
-      workers waiting; if `resume` is of another run, or cannot be continued.
+      workers waiting; if `resume` is of another run, or cannot be continued; if
+      the seed is not from 0 to 2**32 - 1; if the optimizer needs more than a
+      server has.
   """
   contract.check(pool)
   init_key, batch_key = keys(seed)

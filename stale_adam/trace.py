@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from stale_adam import files
+from stale_adam import checks, files
 
 _FORMAT = 2
 TIMES = ('pulled', 'started', 'computed', 'arrived')
@@ -32,8 +32,8 @@ class Trace:
   Raises:
     ValueError: if lengths or shapes differ, a column holds no numbers, or a
       worker is not a whole number, 0 or more.
-    TypeError: if JSON cannot hold the settings; a ValueError if one is a number
-      that is not finite.
+    TypeError: if the settings are no mapping, or JSON cannot hold them; a
+      ValueError if one is a number that is not finite.
   """
 
   worker: np.ndarray
@@ -45,9 +45,14 @@ class Trace:
   KNOWN: ClassVar[tuple[str, ...]] = (*_WHOLE, *_REAL, *TIMES)
 
   def __post_init__(self) -> None:
-    worker = np.asarray(self.worker)
-    columns = {name: np.asarray(c) for name, c in self.columns.items()}
-    rest = {'seconds': np.array(self.seconds, np.float64)} | columns
+    for name in ('columns', 'settings'):
+      if not isinstance(getattr(self, name), Mapping):
+        raise TypeError(
+          f'{name}={checks.shown(getattr(self, name))}: use a mapping by name'
+        )
+    worker = _array('worker', self.worker)
+    columns = {name: _array(name, c) for name, c in self.columns.items()}
+    rest = {'seconds': _array('seconds', self.seconds)} | columns
     if worker.ndim != 1:
       raise ValueError(f'worker has shape {worker.shape}: use one axis')
     for name, column in rest.items():
@@ -60,12 +65,14 @@ class Trace:
     if worker.size and not (
       whole and 0 <= worker.min() <= worker.max() < 2**31
     ):
+      ends = ''
+      if worker.dtype.kind in 'biuf':
+        ends = f'runs from {worker.min()} to {worker.max()} and '
       raise ValueError(
-        f'worker runs from {worker.min()} to {worker.max()} and has type '
-        f'{worker.dtype}: use whole numbers, 0 to N - 1'
+        f'worker {ends}has type {worker.dtype}: use whole numbers, 0 to N - 1'
       )
     object.__setattr__(self, 'worker', worker.astype(np.int32))
-    object.__setattr__(self, 'seconds', rest['seconds'])
+    object.__setattr__(self, 'seconds', rest['seconds'].astype(np.float64))
     object.__setattr__(self, 'columns', columns)
     object.__setattr__(self, 'settings', _as_json(self.settings))
 
@@ -148,13 +155,14 @@ class Trace:
 
     Raises:
       FileNotFoundError: if there is no such file.
-      ValueError: if the file is damaged or is something else.
+      ValueError: if the file is damaged or is something else, or if another
+        version wrote it.
     """
     try:
       with np.load(path, allow_pickle=False) as archive:
         header = json.loads(str(archive['header']))
         if header['format'] != _FORMAT:
-          raise ValueError(f'format {header["format"]}, not {_FORMAT}')
+          raise _OtherFormatError(header['format'])
         names = enumerate(header['columns'])
         columns = {name: archive[f'column_{i}'] for i, name in names}
         worker, seconds = archive['worker'], archive['seconds']
@@ -163,11 +171,19 @@ class Trace:
         raise ValueError('the order is not the one that was saved')
     except FileNotFoundError:
       raise
+    except _OtherFormatError as error:
+      found = error.args[0]
+      older = isinstance(found, int) and found < _FORMAT
+      raise ValueError(
+        f'{path} is a trace of {"an older" if older else "a newer"} format, '
+        f'{checks.shown(found)}; this version reads format {_FORMAT}: use the '
+        'version of stale_adam that wrote it'
+      ) from None
     # What a damaged archive raises depends on the byte.
     except Exception as error:
       raise ValueError(
-        f'{path} is damaged or holds no trace ({error}); record the run again, '
-        'or name a file that Trace.save wrote'
+        f'{path} is damaged or holds no trace ({checks.cut(str(error))}); '
+        'record the run again, or name a file that Trace.save wrote'
       ) from error
     return trace
 
@@ -182,6 +198,23 @@ class Trace:
     """
     shared = {k: v for k, v in settings.items() if k in self.settings}
     self.check({**self.settings, **shared})
+
+  def check_staleness(self, pulled_version: Any, staleness: Any) -> None:
+    """Check what the order leads to against what was recorded, if it was.
+
+    Args:
+      pulled_version: of every push, as its replay finds it.
+      staleness: likewise.
+
+    Raises:
+      ValueError: naming the first push that differs.
+    """
+    here = {'pulled_version': pulled_version, 'staleness': staleness}
+    for name, found in here.items():
+      there = self.columns.get(name, found)[: len(found)]
+      if (unequal := np.not_equal(there, found)).any():
+        push = int(np.argmax(unequal))
+        raise differing(push, name, there[push], found[push])
 
   def check(self, settings: Mapping[str, Any]) -> None:
     """Check that the trace was recorded under these settings.
@@ -198,6 +231,18 @@ class Trace:
         f'the trace was recorded under other settings ({"; ".join(found)}): '
         'use those, or counterfactual=True to replay its order under these'
       )
+
+
+class _OtherFormatError(Exception):
+  """A file of another format than this version's."""
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+  """What an array can be made of: rows of different lengths cannot."""
+  try:
+    return np.asarray(values)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'{name} is no array of numbers: {error}') from None
 
 
 def _as_json(value: Any) -> Any:
@@ -218,6 +263,22 @@ def _differences(ours: Any, theirs: Any, path: str = '') -> Iterator[str]:
   elif ours != theirs:
     ours, theirs = ['nothing' if v is ... else v for v in (ours, theirs)]
     yield f'{path}: {ours} in the trace, {theirs} here'
+
+
+def differing(push: int, name: str, there: Any, here: Any) -> ValueError:
+  """The error of a replay that leads to something else than was recorded.
+
+  Args:
+    push: which one, from 0.
+    name: of what differs.
+    there: as it was recorded.
+    here: as it is in the replay.
+  """
+  return ValueError(
+    f'push {push + 1} of the trace has {name} {there}, and {here} in its '
+    'replay: the trace is of another policy or was changed; record the run '
+    'again, or use counterfactual=True to replay its order alone'
+  )
 
 
 def infeasible(

@@ -37,6 +37,43 @@ def about_push(pulled: Params, staleness: Any, worker: Any) -> dict[str, Any]:
   }
 
 
+def values(
+  optimizer: Transformation, params: Params, extra: dict[str, Any]
+) -> dict[str, Any]:
+  """The extra argument `value`, if the optimizer needs it: a loss of 0.
+
+  Args:
+    optimizer: any optax transformation.
+    params: of the problem.
+    extra: the other extra arguments that it will get.
+
+  Raises:
+    ValueError: if it needs others: a line search evaluates the loss and its
+      gradient at parameters of its own, which no worker has computed.
+  """
+  if not takes_more(optimizer):
+    return {}
+  state = jax.eval_shape(optimizer.init, params)
+  run = lambda more: jax.eval_shape(
+    functools.partial(optimizer.update, **extra, **more), params, state, params
+  )
+  try:
+    run({})
+    return {}
+  except (TypeError, ValueError):
+    pass  # It is tried with a value, and that error is shown.
+  value = {'value': jnp.float32(0)}
+  try:
+    run(value)
+  except (TypeError, ValueError) as error:
+    raise ValueError(
+      f'the optimizer cannot run on a server: {error}. It gets the gradient, '
+      'the parameters, staleness=, and value= (the mean loss of the pushes); '
+      'use one that needs no more, such as sa.adam'
+    ) from error
+  return value
+
+
 def init(
   transformation: Transformation, params: Params, **more: Any
 ) -> tuple[Any, Any]:
@@ -109,6 +146,12 @@ def add(
   return state, sums.add(accumulator, message)
 
 
+@jax.jit
+def add_loss(total: Any, loss: Any) -> Any:
+  """The sum of the losses of pushes, with one more, in float32."""
+  return total + loss.astype(total.dtype)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4))
 def update(
   optimizer: Transformation,
@@ -119,7 +162,7 @@ def update(
   accumulator: Any,
   params: Params,
   more: dict[str, Any] | None,
-  staleness: tuple[Any, Any] | None,
+  sums_of: tuple[Any, Any, Any] | None,
 ) -> tuple[Any, Any, Params]:
   """One update on the sum: (optimizer state, per-push state, parameters).
 
@@ -140,8 +183,9 @@ def update(
     accumulator: the sum of those before it; None if there are none.
     params: in force.
     more: what `per_push` is told; see `about_push`.
-    staleness: of all pushes in the sum, and their number, for an optimizer that
-      takes extra arguments; else None.
+    sums_of: the staleness of all pushes in the sum, their number, and their
+      losses (None if it does without), for an optimizer that takes extra
+      arguments; else None.
   """
   per_push_state, message = _transform(
     per_push, per_push_state, message, params, more
@@ -150,10 +194,12 @@ def update(
     message = sums.add(accumulator, message)
   message = sums.narrowed(message, params)
   extra = {}
-  if staleness is not None:
-    # Both are arrays: XLA multiplies by the reciprocal of a constant.
-    total, count = (x.astype(jnp.float32) for x in staleness)
+  if sums_of is not None:
+    # All are arrays: XLA multiplies by the reciprocal of a constant.
+    total, count = (x.astype(jnp.float32) for x in sums_of[:2])
     extra['staleness'] = total / count
+    if sums_of[2] is not None:
+      extra['value'] = sums_of[2] / count
   updates, optimizer_state = optimizer.update(
     message, optimizer_state, params, **extra
   )

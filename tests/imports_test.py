@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 # that is named here.
 LEVELS = {
   'stale_adam': {
+    'checks': -1,
     'files': 0,
     'problem': 0,
     'sums': 0,
@@ -58,7 +59,7 @@ LEVELS = {
   },
 }
 # Translation knows nothing of staleness, servers and pools.
-ONLY = {'nmt': {'nmt', 'problem', 'files', 'training'}}
+ONLY = {'nmt': {'nmt', 'checks', 'problem', 'files', 'training'}}
 
 # Counted are batches, pushes and updates: this word means all three.
 BANNED = 'st' + 'ep'

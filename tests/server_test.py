@@ -158,7 +158,7 @@ def test_seed_decides_the_start_and_communication_does_not(toy, served):
 )
 @pytest.mark.parametrize('value', [0, -3, 1.5, True])
 def test_numbers_must_be_whole_and_positive(field, value):
-  wanted = f'{re.escape(f"{field}={value}")}.*whole number, 1 or more'
+  wanted = f'{re.escape(f"{field}={value}")}.*whole number from 1 to 65536'
   with pytest.raises(ValueError, match=wanted):
     sa.Communication(**{'workers': 4, field: value})
 

@@ -119,11 +119,21 @@ def test_lists_become_arrays():
     (([0, 2**31], [1, 2]), 'runs from 0 to 2147483648'),
     (([0.0, 1.0], [1, 2]), 'type float64: use whole numbers'),
     (([0], [1.0], {}, {'a': math.nan}), 'JSON'),
+    ((['a'], [0]), 'worker has type <U1: use whole numbers'),
+    (([0], ['a']), 'seconds has .* type <U1'),
+    (([[0], [1, 2]], [0, 1]), 'worker is no array of numbers'),
   ],
 )
 def test_what_is_no_trace(arguments, message):
   with pytest.raises(ValueError, match=message):
     sa.Trace(*arguments)
+
+
+@pytest.mark.parametrize('given', [[], [1], 'a', None])
+@pytest.mark.parametrize('name', ['settings', 'columns'])
+def test_what_has_names_is_a_mapping(name, given):
+  with pytest.raises(TypeError, match=f'{name}=.*use a mapping by name'):
+    sa.Trace([0], [1.0], **{name: given})
 
 
 def test_settings_are_what_json_can_hold():
@@ -311,10 +321,6 @@ def _other_length(path):
   _changed(path, seconds=np.ones(3))
 
 
-def _other_format(path):
-  _changed(path, {'format': 3})
-
-
 def _fewer_columns(path):
   _changed(path, {'columns': ['loss']})
 
@@ -328,7 +334,6 @@ def _fewer_columns(path):
     (_objects, 'allow_pickle'),
     (_other_order, 'the order is not the one that was saved'),
     (_other_length, r'seconds has shape \(3,\)'),
-    (_other_format, 'format 3, not 2'),
     (_fewer_columns, 'column_0'),
     (os.mkdir, 'directory'),
   ],
@@ -340,6 +345,16 @@ def test_a_file_of_something_else(tmp_path, make, reason):
     ValueError, match=f'other.npz .*no trace .*{reason}.*record the run again'
   ):
     sa.Trace.load(path)
+
+
+@pytest.mark.parametrize(
+  'found, said', [(3, 'a newer format, 3;'), (1, 'an older format, 1;')]
+)
+def test_another_format_is_no_damage(tmp_path, found, said):
+  _changed(tmp_path / 'trace.npz', {'format': found})
+  wanted = f'trace.npz is a trace of {said} this version reads format 2'
+  with pytest.raises(ValueError, match=wanted):
+    sa.Trace.load(tmp_path / 'trace.npz')
 
 
 def test_a_changed_header_alone_is_no_damage(tmp_path):

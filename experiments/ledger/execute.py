@@ -1,9 +1,12 @@
 """Executes a run: builds its task from its settings, trains and tests."""
 
 import dataclasses
+import types
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+import jax
 
 from experiments.ledger import directory
 from experiments.ledger.settings import Settings
@@ -17,6 +20,7 @@ from stale_adam.nmt.data import vocabulary as vocabulary_lib
 from stale_adam.training import record as record_lib
 from stale_adam.training.run import run
 
+_PARAMETERS = 2**30  # Of a model, at most.
 # The settings that a task depends on; runs with the same ones share a task.
 TASK_FIELDS = (
   'pair',
@@ -30,12 +34,40 @@ TASK_FIELDS = (
 )
 
 
+def check_model(settings: Settings) -> None:
+  """Check the sizes of a run's model, before any text is read.
+
+  Raises:
+    ValueError: naming the size that does not go with the others.
+  """
+  pieces = types.SimpleNamespace(size=settings.vocabulary)
+  model = translation.Model(settings.model, pieces, settings.sizes)
+  try:
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+  except ValueError as error:
+    raise ValueError(f'--sizes: {error}') from None
+  count = sum(leaf.size for leaf in jax.tree.leaves(shapes))
+  if count > _PARAMETERS:
+    raise ValueError(
+      f'--sizes, --vocabulary: the model has {count:,} parameters, which the '
+      f'sizes and the vocabulary make; use at most {_PARAMETERS:,}'
+    )
+
+
 def make_task(
   settings: Settings, corpus: corpus_lib.Corpus
 ) -> translation.Translation:
-  """Make the task of a run with its vocabulary, and print what was read."""
+  """Make the task of a run with its vocabulary, and print what was read.
+
+  Raises:
+    ValueError: if the text has too few pieces, or no sentence fits into a row.
+  """
   print(corpus_lib.describe(corpus), flush=True)
-  vocabulary = vocabulary_lib.train(corpus.train, settings.vocabulary)
+  try:
+    vocabulary = vocabulary_lib.train(corpus.train, settings.vocabulary)
+  except ValueError as error:
+    shown = f'--vocabulary={settings.vocabulary}'
+    raise ValueError(f'{shown}, training text: {error}') from error
   task = translation.Translation(
     translation.Model(settings.model, vocabulary, settings.sizes),
     corpus,
@@ -54,6 +86,13 @@ def make_task(
     f'{task.validation.skipped} sentences of the validation loss',
     flush=True,
   )
+  if found := task.shortened:
+    listed = ', '.join(f'{n} of {part}' for part, n in found.items())
+    print(
+      f'sources of which only the first {task.longest} tokens are translated: '
+      f'{listed}',
+      flush=True,
+    )
   return task
 
 

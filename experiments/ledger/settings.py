@@ -1,13 +1,15 @@
 """The settings of a run: one dataclass, its defaults, and its flags' help."""
 
 import dataclasses
+import functools
 import json
+import typing
 from collections.abc import Mapping
 from typing import Any
 
 import optax
 
-from stale_adam import clock, optimizer
+from stale_adam import checks, clock, optimizer
 from stale_adam.nmt.data.batches import Shape
 from stale_adam.policy import Communication
 from stale_adam.training.task import Budget
@@ -48,7 +50,9 @@ class Settings:
   sizes: Mapping[str, float] = _setting(
     'Model sizes to change, such as depth=2,dropout=0.1.', hash=False
   )
-  vocabulary: int = _setting('Pieces of the joint vocabulary.', lowest=1)
+  vocabulary: int = _setting(
+    'Pieces of the joint vocabulary.', least=4, most=2**20
+  )
   shape: Shape = _setting(
     {
       'rows': 'Rows of a batch; sentences are packed into rows.',
@@ -68,14 +72,17 @@ class Settings:
     },
     Communication(4, synchronous=True),
   )
-  learning_rate: float = _setting('Peak learning rate.', lowest=0.0)
+  learning_rate: float = _setting('Peak learning rate.', least=0.0, most=1e30)
   warmup_updates: int = _setting(
     'Updates until the peak; by default fewer if an update sums more than four '
     'batches.',
-    lowest=0,
+    least=0,
+    most=checks.INT32,
   )
   decay_after: int = _setting(
-    'Updates until the inverse square root decay begins.', lowest=0
+    'Updates until the inverse square root decay begins.',
+    least=0,
+    most=checks.INT32,
   )
   words_per_second: tuple[float, float, float] = _setting(
     'Measured speeds that the virtual clock is fitted to, in target words per '
@@ -89,9 +96,13 @@ class Settings:
       'stops.',
     }
   )
-  beam: int = _setting('Beam size for the tests.', 4, lowest=1)
-  validation_beam: int = _setting('Beam size for validation.', 1, lowest=1)
-  smoothing: float = _setting('Label smoothing in training.', 0.1, lowest=0.0)
+  beam: int = _setting('Beam size for the tests.', 4, least=1, most=1000)
+  validation_beam: int = _setting(
+    'Beam size for validation.', 1, least=1, most=1000
+  )
+  smoothing: float = _setting(
+    'Label smoothing in training.', 0.1, least=0.0, most=1.0
+  )
   optimizer: str = _setting(
     'Optimizer that the server runs.', 'adam', choices=tuple(optimizer.NAMED)
   )
@@ -104,25 +115,25 @@ class Settings:
     "Ticks of the learning rate schedule per update; the paper's own code "
     'ticks once for each local gradient.',
     1,
-    lowest=1,
+    least=1,
+    most=2**16,
   )
   seed: int = _setting(
-    'Seed of parameters, dropout, order of sentences and virtual clock.',
-    0,
-    lowest=0,
+    'Seed of parameters, dropout, order of sentences and virtual clock.', 0
   )
 
   def __post_init__(self):
+    kinds = _kinds(type(self))
     for field in dataclasses.fields(self):
-      value, rule = getattr(self, field.name), field.metadata
-      if value not in rule.get('choices', (value,)):
-        raise ValueError(
-          f'{field.name}={value!r}: use one of {", ".join(rule["choices"])}'
-        )
-      if 'lowest' in rule and not value >= rule['lowest']:
-        raise ValueError(
-          f'{field.name}={value}: use a number from {rule["lowest"]} up'
-        )
+      _check(getattr(self, field.name), field, kinds[field.name])
+    checks.seed(self.seed)
+    _check_shape(self.shape)
+    _check_sizes(self.sizes)
+    shown = ','.join(map(str, self.words_per_second))
+    try:
+      self.clock(1.0)
+    except (TypeError, ValueError) as error:
+      raise ValueError(f'words_per_second={shown}: {error}') from None
 
   def transformation(self) -> optax.GradientTransformation:
     """The optimizer with its learning rate schedule."""
@@ -144,6 +155,48 @@ class Settings:
     made = json.loads(json.dumps(dataclasses.asdict(self)))
     del made['pair']
     return made | {'shape': self.shape._asdict()}
+
+
+@functools.cache
+def _kinds(settings: type) -> Mapping[str, Any]:
+  """The type of every field."""
+  return typing.get_type_hints(settings)
+
+
+def _check(value: Any, field: dataclasses.Field, kind: Any) -> None:
+  """Checks the value of a field by its type and its metadata."""
+  name, rule = field.name, field.metadata
+  if 'choices' in rule and value not in rule['choices']:
+    raise ValueError(
+      f'{name}={checks.shown(value)}: use one of {", ".join(rule["choices"])}'
+    )
+  if kind in (str, bool) and not isinstance(value, kind):
+    word = 'text' if kind is str else 'True or False'
+    raise ValueError(f'{name}={checks.shown(value)}: use {word}')
+  if 'least' in rule:
+    check = checks.whole if kind is int else checks.real
+    check(name, value, rule['least'], rule['most'])
+
+
+def _check_shape(shape: Shape) -> None:
+  """Checks the lengths of a batch; an attention mask of one must fit."""
+  for name, value in shape._asdict().items():
+    checks.whole(name, value, 1, 2**14)
+  longest = max(shape.source, shape.target)
+  if shape.rows * longest > 2**20:
+    raise ValueError(
+      f'rows={shape.rows}: {shape.rows} rows of {longest} positions are more '
+      f'than {2**20} in a batch; use at most {2**20 // longest} rows'
+    )
+
+
+def _check_sizes(sizes: Mapping[str, float]) -> None:
+  """Checks the sizes of a model; the model checks them together."""
+  for name, value in sizes.items():
+    if name == 'dropout':
+      checks.real(f'sizes={name}', value, 0.0, 0.99)
+    else:
+      checks.whole(f'sizes={name}', value, 1, 100 if 'depth' in name else 2**14)
 
 
 def agrees(config: Mapping[str, Any], settings: Settings) -> bool:

@@ -31,7 +31,7 @@ class Static(NamedTuple):
   devices: int
 
 
-Held = tuple[Any, Any, Any, Any]
+Held = tuple[Any, Any, Any, Any, Any]
 
 
 class Carry(NamedTuple):
@@ -40,7 +40,7 @@ class Carry(NamedTuple):
   Attributes:
     pullable: the versions in a ring; with a reply, what every worker holds.
     published: parameters that pulls return; None without a reply.
-    held: (params, optimizer state, per-push state, accumulator).
+    held: (params, optimizer state, per-push state, accumulator, loss).
     memory: every worker's, stacked; None if they have none.
   """
 
@@ -71,6 +71,7 @@ def begin(static: Static, server: server_lib.Server) -> Carry:
     server.optimizer_state,
     server.per_push_state,
     accumulator,
+    server.loss,
   )
   return Carry(pullable, published, held, memory)
 
@@ -106,16 +107,17 @@ def scan(
     loss, message, memory = _message(
       static, at(mine), key, ids, batches, columns, mine, memory
     )
-    messages = [message]
+    sent = [(message, _mean(static, loss, columns['batches'][mine], held))]
     if static.devices > 1:
-      gathered = jax.lax.all_gather(message, worker_lib.AXIS)
-      messages = [
+      gathered = jax.lax.all_gather(sent[0], worker_lib.AXIS)
+      sent = [
         jax.tree.map(lambda x, i=i: x[i], gathered)
         for i in range(static.devices)
       ]
-    for i, message in enumerate(messages):
+    for i, (message, own_loss) in enumerate(sent):
       pushed = {name: columns[name][i] for name in _PUSHED}
       pushed['pulled'] = None if static.per_push is None else at(i)
+      pushed['loss'] = own_loss
       which = jnp.searchsorted(np.array(static.cases), columns['case'][i])
       held = jax.lax.switch(which, branches, held, message, pushed)
       if static.reply is None:
@@ -188,6 +190,15 @@ def _message(
   return loss, message, _put(memory, sender, own)
 
 
+def _mean(static: Static, loss: Any, batches: Any, held: Held) -> Any:
+  """A push's loss, over its batches; None if no optimizer asks for it."""
+  if held[-1] is None:
+    return None
+  if static.worker is not None:  # It says itself what its loss is.
+    return loss
+  return loss / jnp.maximum(batches, 1).astype(loss.dtype)
+
+
 def _put(stacked: Any, slot: Any, new: Any) -> Any:
   return jax.tree.map(lambda x, y: x.at[slot].set(y), stacked, new)
 
@@ -219,9 +230,10 @@ def _gradient(
 
 def _server(held: Held, **known: Any) -> server_lib.Server:
   """A server of which only this is known."""
-  params, optimizer_state, per_push_state, accumulator = held
+  params, optimizer_state, per_push_state, accumulator, loss = held
   known |= {'params': params, 'optimizer_state': optimizer_state}
   known |= {'per_push_state': per_push_state, 'accumulator': accumulator}
+  known |= {'loss': loss}
   unknown: dict[str, Any] = dict.fromkeys(server_lib.Server._fields)
   return server_lib.Server(**(unknown | known))
 
@@ -237,7 +249,7 @@ def _push(
   if not case & decisions.SUMMED:
     before = before._replace(accumulator=None)
   use, update = bool(case & decisions.USED), bool(case & decisions.UPDATED)
-  push = Push(pushed['worker'], 0, (), 0.0, None, message)
+  push = Push(pushed['worker'], 0, (), 0.0, pushed['loss'], message)
   push = push._replace(staleness=pushed['staleness'])
   after = server_lib.apply(
     *(before, push, Decision(use, update), static.optimizer),
@@ -249,6 +261,7 @@ def _push(
     after.optimizer_state,
     after.per_push_state,
     accumulator,
+    after.loss,
   )
 
 

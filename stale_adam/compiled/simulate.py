@@ -85,9 +85,13 @@ def simulate(
     reply: as in `serve`. With a reply, one device is used.
 
   Raises:
-    ValueError: if a worker arrives that has no work, or the trace was recorded
-      with another policy or seed.
+    ValueError: if a worker arrives that has no work; if the trace was recorded
+      with another policy, seed or staleness; if the seed is not from 0 to
+      2**32 - 1; if the optimizer needs more than a server has.
   """
+  recorded = None
+  if isinstance(order, trace.Trace) and not counterfactual:
+    recorded = order
   order = _checked(order, policy, seed, counterfactual)
   init_key, key = server.keys(seed)
   begin = server.init(
@@ -101,6 +105,8 @@ def simulate(
   if reply is not None or begin.memory:
     places = places[:1]
   rows = decisions.record(policy, order, len(places), reply is not None)
+  if recorded is not None:
+    recorded.check_staleness(rows.pulled_version, rows.staleness)
   if rows.at_once < len(places):  # More of them would be idle.
     places = places[: rows.at_once]
     rows = decisions.record(policy, order, len(places), reply is not None)
@@ -183,7 +189,7 @@ def _traced(
   found = [*jax.tree.leaves((begin, key)), *loss.consts]
   run = lambda: server.apply(
     begin,
-    Push(0, 0, (), 0.0, None, params),
+    Push(0, 0, (), 0.0, begin.loss, params),
     *(Decision(True, True), optimizer, per_push, params),
   )
   found += jax.make_jaxpr(lambda: jax.tree.leaves(run().params))().consts

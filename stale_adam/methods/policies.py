@@ -2,7 +2,8 @@
 
 import dataclasses
 
-from stale_adam.policy import Arrival, Decision, check_whole
+from stale_adam import checks
+from stale_adam.policy import MOST, Arrival, Decision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,10 +32,9 @@ class BackupWorkers:
   local_accumulation: int = 1
 
   def __post_init__(self) -> None:
-    check_whole(
-      workers=self.workers, local_accumulation=self.local_accumulation
-    )
-    check_whole(0, backups=self.backups)
+    checks.whole('workers', self.workers, 1, MOST)
+    checks.whole('local_accumulation', self.local_accumulation, 1, MOST)
+    checks.whole('backups', self.backups, 0)
     if self.backups >= self.workers:
       raise ValueError(
         f'backups={self.backups}: an update needs at least one of the '

@@ -106,7 +106,11 @@ class Model:
     return loss, jnp.sum(weights)
 
   def translate(
-    self, params: Params, sentences: Sequence[str], beam: int = 4
+    self,
+    params: Params,
+    sentences: Sequence[str],
+    beam: int = 4,
+    longest: int | None = None,
   ) -> list[str]:
     """Translates sentences by beam search.
 
@@ -118,9 +122,13 @@ class Model:
       params: as `init` returns.
       sentences: source sentences.
       beam: hypotheses a sentence; 1 is greedy.
+      longest: tokens of a source, its end included; the rest of a longer one is
+        not translated. None for no limit.
     """
     params = jax.device_put(params)  # Once, not for every group.
     ids = self.vocabulary.encode(sentences)
+    if longest is not None:
+      ids = [sentence[: longest - 1] for sentence in ids]
     # An empty sentence stays empty; the model is not asked.
     buckets = collections.defaultdict(list)
     for i in (i for i, sentence in enumerate(ids) if sentence):
@@ -191,6 +199,8 @@ class Translation:
     problem: `loss` is the mean over the target words of a batch.
     batches: the training batches.
     validation: the validation batches.
+    longest: tokens of a source that are translated, at most: four times what a
+      row holds, so that one endless line does not decide how long scores take.
   """
 
   metric, unit, rate = 'bleu', 'target_words', 'words_per_second'
@@ -207,8 +217,9 @@ class Translation:
   ):
     self.model, self.corpus = model, corpus
     self.validation_beam, self.beam = validation_beam, beam
-    self.batches = self._batches(corpus.train, shape, seed)
-    self.validation = self._batches(corpus.validation, shape, 0)
+    self.longest = 4 * shape.source
+    self.batches = self._batches('training', corpus.train, shape, seed)
+    self.validation = self._batches('validation', corpus.validation, shape, 0)
 
     def loss(params: Params, batch: Batch, key: jax.Array) -> jax.Array:
       total, words = model.losses(params, batch, key, smoothing)
@@ -217,14 +228,26 @@ class Translation:
     self.problem = Problem(model.init, loss, self.batches.batch)
 
   def _batches(
-    self, pairs: Pairs, shape: batches_lib.Shape, seed: int
+    self, part: str, pairs: Pairs, shape: batches_lib.Shape, seed: int
   ) -> batches_lib.Batches:
     encode = lambda text: batches_lib.Tokens.of(
       self.model.vocabulary.encode(text)
     )
-    return batches_lib.Batches(
-      encode(pairs.source), encode(pairs.target), shape, seed
-    )
+    source, target = encode(pairs.source), encode(pairs.target)
+    try:
+      return batches_lib.Batches(source, target, shape, seed)
+    except ValueError as error:
+      raise ValueError(f'{part} text: {error}') from error
+
+  @functools.cached_property
+  def shortened(self) -> dict[str, int]:
+    """How many sources are not translated to their end; by part of the text."""
+    parts = {'validation': self.corpus.validation, **self.corpus.tests}
+    found = {}
+    for name, pairs in parts.items():
+      ids = self.model.vocabulary.encode(pairs.source)
+      found[name] = sum(len(sentence) >= self.longest for sentence in ids)
+    return {name: count for name, count in found.items() if count}
 
   @functools.cached_property
   def text(self) -> dict[str, str]:
@@ -267,13 +290,14 @@ class Translation:
       {'source': source, 'reference': reference, 'translation': text}
       for source, reference, text in itertools.islice(columns, EXAMPLES)
     ]
-    return Evaluation(scores, examples, {'sacrebleu_signature': signature})
+    how = {'sacrebleu_signature': signature, 'shortened': self.shortened}
+    return Evaluation(scores, examples, how)
 
   def bleu(
     self, params: Params, pairs: Pairs, beam: int
   ) -> tuple[float, str, list[str]]:
     """sacreBLEU of the translations, its signature, and the translations."""
-    texts = self.model.translate(params, pairs.source, beam)
+    texts = self.model.translate(params, pairs.source, beam, self.longest)
     metric = sacrebleu.metrics.BLEU()
     score = metric.corpus_score(texts, [pairs.target]).score
     return score, str(metric.get_signature()), texts

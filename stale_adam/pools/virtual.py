@@ -91,7 +91,8 @@ class Virtual(contract.Pool):
 
     Raises:
       PoolClosed: if the pool is closed, now or while this waits.
-      ValueError: if the worker that the trace names has no work.
+      ValueError: if the worker that the trace names has no work, or pulled
+        another version than it did when the trace was recorded.
     """
     if self._closed:
       raise contract.PoolClosed()
@@ -210,6 +211,10 @@ class _Recorded:
 
   def __init__(self, trace: trace_lib.Trace, counterfactual: bool):
     self._trace, self._unchecked = trace, not counterfactual
+    # Staleness follows from these and the order.
+    self._versions = None
+    if not counterfactual:
+      self._versions = trace.columns.get('pulled_version')
     self._next = 0  # Arrival.
     self._places: collections.defaultdict[int, collections.deque[int]] = (
       collections.defaultdict(collections.deque)
@@ -248,6 +253,10 @@ class _Recorded:
       raise trace_lib.infeasible(
         place, int(self._trace.worker[place]), [f.worker for f in flights]
       )
+    if self._versions is not None:
+      recorded, here = self._versions[place], flights[0].work.snapshot.version
+      if recorded != here:
+        raise trace_lib.differing(place, 'pulled_version', recorded, here)
     return False
 
 

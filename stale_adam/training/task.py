@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from stale_adam import checks
 from stale_adam.problem import Params, Problem
 
 
@@ -18,7 +19,7 @@ class Evaluation(NamedTuple):
 
   scores: Mapping[str, float]
   examples: Sequence[Mapping[str, str]] = ()
-  signature: Mapping[str, str] = {}
+  signature: Mapping[str, Any] = {}
 
 
 class Task(Protocol):
@@ -61,7 +62,8 @@ class Budget:
     patience: stop after this many validations in a row without a lower loss.
 
   Raises:
-    ValueError: if a number is not positive.
+    ValueError: if a number is not finite and positive; if the latter two are
+      not whole.
   """
 
   epochs: float = 8
@@ -69,7 +71,6 @@ class Budget:
   patience: int = 5
 
   def __post_init__(self) -> None:
-    for field in dataclasses.fields(self):
-      value: Any = getattr(self, field.name)
-      if not value > 0:
-        raise ValueError(f'{field.name}={value}: use a positive number')
+    checks.real('epochs', self.epochs, 0, 1e6, above=True)
+    checks.whole('validate_every', self.validate_every)
+    checks.whole('patience', self.patience)

@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stale_adam import sums
-from stale_adam.transforms.parts import Tree, check_whole, update_if, zeros
+from stale_adam import checks, sums
+from stale_adam.transforms.parts import Tree, update_if, zeros
 
 
 class AccumulateState(NamedTuple):
@@ -48,7 +48,7 @@ def accumulate(
   Source: the paper's section 5.1, global accumulation.
   """
   inner = optax.with_extra_args_support(inner)
-  every = check_whole('every', every, 1)
+  every = checks.whole('every', every, 1)
 
   def init(params: Tree) -> AccumulateState:
     empty = sums.widened(zeros(params))

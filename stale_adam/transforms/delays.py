@@ -9,9 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from stale_adam import checks
 from stale_adam.transforms.parts import (
   Tree,
-  check_whole,
   copies,
   update_if,
   with_staleness,
@@ -79,7 +79,7 @@ def delay(
         f'key={key}, largest={largest}: a sampler of staleness needs both, '
         'as in delay(inner, sampler, jax.random.key(0), largest=3)'
       )
-    largest = check_whole('largest', largest, 0)
+    largest = checks.whole('largest', largest, 0)
     sample, top, seed = staleness, largest, key
     draw = lambda version: jnp.clip(
       sample(jax.random.fold_in(seed, version)), 0, top
@@ -91,7 +91,7 @@ def delay(
       f'out with staleness={staleness}'
     )
   if isinstance(staleness, numbers.Number):
-    return _queue(inner, check_whole('staleness', staleness, 0))
+    return _queue(inner, checks.whole('staleness', staleness, 0))
   table = np.asarray(staleness)
   whole = table.ndim == 1 and table.size and table.dtype.kind in 'iu'
   if not whole or table.min() < 0:

@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stale_adam import checks
 from stale_adam.transforms.parts import (
   Tree,
-  check_whole,
   copies,
   with_staleness,
 )
@@ -55,7 +55,7 @@ def hold(
   Source: the paper's section 4.3; the authors' released code for `phases`.
   """
   inner = optax.with_extra_args_support(inner)
-  pull_every = check_whole('pull_every', pull_every, 1)
+  pull_every = checks.whole('pull_every', pull_every, 1)
   if phases is not None and (
     not len(phases) or not all(p in range(pull_every) for p in phases)
   ):

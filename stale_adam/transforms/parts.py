@@ -1,6 +1,5 @@
 """What the transformations share: conditional updates, trees, checks."""
 
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,10 +55,3 @@ def copies(tree: Tree, count: int) -> Tree:
   """Every leaf `count` times along a new leading axis."""
   copy = lambda x: jnp.full((count, *jnp.shape(x)), x, jnp.result_type(x))
   return jax.tree.map(copy, tree)
-
-
-def check_whole(name: str, value: Any, least: int) -> int:
-  """The value as an int, if it is a whole number and at least `least`."""
-  if not isinstance(value, numbers.Integral) or int(value) < least:
-    raise ValueError(f'{name}={value}: use a whole number, {least} or more')
-  return int(value)  # NumPy's would widen the counters.

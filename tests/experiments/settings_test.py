@@ -10,6 +10,7 @@ from invented import ALL
 from experiments import options
 from experiments.ledger import runs, scales, settings
 from experiments.paper import printed as paper
+from stale_adam.nmt.data.batches import Shape
 from stale_adam.policy import Communication
 from stale_adam.training.task import Budget
 
@@ -23,6 +24,7 @@ OTHER = {
   'words_per_second': (['2', '3', '1'], (2.0, 3.0, 1.0)),
   'communication': ('asynchronous', False),
   'optimizer': ('lion', 'lion'),
+  'smoothing': (0.25, 0.25),
   'start_on_zero': (True, True),
   'global_accumulation': (4, 1),  # Means the same while synchronous.
 }
@@ -79,9 +81,20 @@ def test_the_names_that_results_quote():
 @pytest.mark.parametrize(
   'values, message',
   [
-    ({'seed': -1}, 'seed=-1: use a number from 0 up'),
-    ({'beam': 0}, 'beam=0: use a number from 1 up'),
-    ({'learning_rate': float('nan')}, 'learning_rate=nan: use a number'),
+    ({'seed': -1}, 'seed=-1: use a whole number from 0 to 4294967295'),
+    ({'seed': 2**32}, 'seed=4294967296: use a whole number'),
+    ({'seed': True}, 'seed=True: use a whole number'),
+    ({'seed': '1'}, "seed='1': use a whole number"),
+    ({'beam': 0}, 'beam=0: use a whole number from 1 to 1000'),
+    ({'learning_rate': float('nan')}, 'learning_rate=nan: use a finite'),
+    ({'learning_rate': float('inf')}, 'learning_rate=inf: use a finite'),
+    ({'learning_rate': -1}, 'learning_rate=-1: use a finite number from 0 up'),
+    ({'learning_rate': 10**400}, 'learning_rate=10+[.]+: use a finite'),
+    ({'warmup_updates': 10**12}, '=1000000000000: use a whole .* 2147483647'),
+    ({'shape': Shape(2**14, 2**14, 1)}, 'rows=16384: .* use at most 64 rows'),
+    ({'sizes': {'dropout': 1.0}}, 'sizes=dropout=1.0: use a finite number'),
+    ({'words_per_second': (1.0, 2.0, 3.0)}, 'words_per_second=1.0,2.0,3.0: '),
+    ({'start_on_zero': 'no'}, "start_on_zero='no': use True or False"),
     ({'optimizer': 'sgd'}, "optimizer='sgd': use one of adam"),
   ],
 )
@@ -95,6 +108,8 @@ def test_a_value_that_is_not_allowed(values, message):
   [
     (['width=3'], 'width=3: use name=number, of size, hidden'),
     (['depth=two'], "depth=two: 'two' is not a number"),
+    (['depth=1.5'], 'sizes=depth=1.5: use a whole number'),
+    (['depth=inf'], 'sizes=depth=inf: use a whole number'),
   ],
 )
 def test_a_size_that_cannot_be_read(items, message):
@@ -118,7 +133,7 @@ def test_flags_can_ask_for_any_communication(wanted):
 
 
 def test_parts_are_checked_too():
-  with pytest.raises(ValueError, match='epochs=0: use a positive'):
+  with pytest.raises(ValueError, match='epochs=0: use a finite number above 0'):
     options.changed(BASE, {'epochs': 0})
 
 

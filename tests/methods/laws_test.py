@@ -92,7 +92,7 @@ def test_scaling_before_adam_hides_what_is_constant():
   [
     (lambda: methods.BackupWorkers(4, 4), 'backups=4: .* fewer'),
     (lambda: methods.BackupWorkers(4, -1), 'backups=-1: .* 0 or more'),
-    (lambda: methods.BackupWorkers(4.5), 'workers=4.5: .* 1 or more'),
+    (lambda: methods.BackupWorkers(4.5), 'workers=4.5: .* from 1 to 65536'),
     (lambda: methods.drop_gradients(1.0), r'rate=1.0: .* \[0, 1\)'),
     (lambda: methods.compensate_delay(-1.0), 'strength=-1.0: use 0 or more'),
     (lambda: methods.compensate_delay(1.0, 1.0), r'decay=1.0: .*\[0, 1\)'),

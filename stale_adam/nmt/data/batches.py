@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stale_adam import checks
 from stale_adam.nmt.data.vocabulary import EOS, PAD
 
 _WINDOW = 2048  # Rows are filled from this many sentences at a time.
@@ -75,12 +76,14 @@ class Batches:
     skipped: number of sentences that are longer than a row and were left out.
 
   Raises:
-    ValueError: if the two sides differ in length, or no sentence fits.
+    ValueError: if the two sides differ in length, no sentence fits, or the
+      seed is not from 0 to 2**32 - 1.
   """
 
   def __init__(
     self, source: Tokens, target: Tokens, shape: Shape, seed: int = 0
   ) -> None:
+    checks.seed(seed)
     if len(source.lengths) != len(target.lengths):
       raise ValueError(
         f'{len(source.lengths)} source sentences, {len(target.lengths)} target '
@@ -92,8 +95,8 @@ class Batches:
     self._sentences = np.flatnonzero(fits)
     if not self._sentences.size:
       raise ValueError(
-        f'none of {fits.size} sentences fits into rows of {shape.source} '
-        f'source and {shape.target} target positions: use longer rows'
+        f'none of {fits.size} sentences fits into a row: '
+        f'source={shape.source}, target={shape.target}; use longer rows'
       )
     self._packing = threading.Lock()  # Workers may ask at the same time.
     self._epochs: list[list[list[np.ndarray]]] = []  # Batches of rows.

@@ -82,7 +82,11 @@ def text(
   skipped: dict[str, int] = {}
 
   def read(part: str, files: Files) -> Pairs:
-    return _count(part, *text_lib.read(files), skipped)
+    try:
+      return _count(part, *text_lib.read(files), skipped)
+    except (FileNotFoundError, ValueError) as error:
+      said = f'test {part}' if part in tests else part
+      raise type(error)(f'{said}: {error}') from error
 
   learned = read('train', train)
   for files in back_translated:

@@ -237,7 +237,6 @@ def prepare(
   trace = load_trace()
   values = {name: flag.value for name, flag in SETTINGS.items()}
   settings = options.chosen(SCALE.value, values)
-  execute.check_model(settings)
   if POOL.value == 'threads':  # A CPU is one device unless told otherwise.
     workers = settings.communication.workers
     if workers > _THREADS:
@@ -246,6 +245,7 @@ def prepare(
         f'for each; use at most {_THREADS}, or the virtual clock'
       )
     jax.config.update('jax_num_cpu_devices', workers)
+  execute.check_model(settings)  # The first use of devices.
   out = place(settings)
   held.enter_context(directory.hold(out))
   text = texts.load(SCALE.value, settings.pair, DATA_DIR.value)

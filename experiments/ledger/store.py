@@ -149,4 +149,5 @@ class Stored(Records):
   def durations(self, model: str) -> list[float]:
     """Seconds that each finished run of a model took."""
     found = map(self._read, sorted(self.directory.glob(f'{model}-*.json')))
-    return [record['provenance']['seconds'] for record in found if record]
+    took = [record['provenance']['seconds'] for record in found if record]
+    return [seconds for seconds in took if seconds is not None]

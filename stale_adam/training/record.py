@@ -13,15 +13,16 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from stale_adam import files
+from stale_adam import checks, files
 
 _Kind = type | tuple[type, ...]
-_NUMBER: _Kind = (int, float, type(None))
+_NUMBER: _Kind = (int, float, type(None))  # None: it is not finite.
+_COUNT: _Kind = (int, float)
 _FIELDS: dict[str, _Kind] = {
   'experiment': str,
   'scale': str,
@@ -33,6 +34,14 @@ _FIELDS: dict[str, _Kind] = {
   'trace_sha256': str,
   'provenance': dict,
 }
+# Fields that only some tasks and runs have.
+_OPTIONAL: dict[str, _Kind] = {
+  'text': dict,
+  'examples': list,
+  'sacrebleu_signature': str,
+  'shortened': dict,
+  'busy_share': (dict, type(None)),
+}
 _POINT = (
   'updates',
   'pushes',
@@ -42,6 +51,7 @@ _POINT = (
   'train_loss',
   'validation_loss',
 )
+_SCORES = ('train_loss', 'validation_loss')  # Of a point, beside the metric.
 _PROVENANCE = (
   'commit',
   'dirty',
@@ -95,7 +105,7 @@ def _only(
 
 
 def validate(record: dict[str, Any]) -> None:
-  """Checks that a record has every field, and every point of its curve too.
+  """Checks that a record has every field, of the right type, in every part.
 
   Raises:
     ValueError: naming the first field that is missing or of a wrong type.
@@ -104,12 +114,13 @@ def validate(record: dict[str, Any]) -> None:
     raise ValueError(f'a record is an object, not {type(record).__name__}')
   name, speed = metric(record), rate(record)
   named = {f'best_{name}': _NUMBER, f'test_{name}': dict, speed: dict}
-  for field, kind in {**_FIELDS, **named}.items():
-    if field not in record or not isinstance(record[field], kind):
-      raise ValueError(
-        f'record field {field!r} is {record.get(field)!r}: it must be of type '
-        f'{getattr(kind, "__name__", "number")}'
-      )
+  there = {k: kind for k, kind in _OPTIONAL.items() if k in record}
+  for field, kind in {**_FIELDS, **named, **there}.items():
+    if field not in record:
+      raise ValueError(f'record field {field!r} is missing: add it')
+    _check(repr(field), record[field], kind)
+  for i, point in enumerate(record['curve']):
+    _check(f'curve[{i}]', point, dict)
   needed = {*_POINT, name, *_unit(record, name)}
   parts: list[tuple[str, Any, Collection[str]]] = [
     (f'curve[{i}]', p, needed) for i, p in enumerate(record['curve'])
@@ -122,6 +133,47 @@ def validate(record: dict[str, Any]) -> None:
     missing = [key for key in names if key not in part]
     if missing:
       raise ValueError(f'record field {field} lacks {missing}: add it')
+  for field, value, kind in _values(record, name, speed):
+    _check(field, value, kind)
+
+
+def _values(
+  record: dict[str, Any], name: str, speed: str
+) -> Iterator[tuple[str, Any, _Kind]]:
+  """(field, value, kind) of what the parts of a record hold."""
+  for i, point in enumerate(record['curve']):
+    for key, value in point.items():
+      kind = _NUMBER if key in (*_SCORES, name) else _COUNT
+      yield f'curve[{i}].{key}', value, kind
+  yield 'provenance.seconds', record['provenance']['seconds'], _NUMBER
+  kinds: dict[str, _Kind] = {
+    f'test_{name}': _NUMBER,
+    speed: _NUMBER,
+    'busy_share': _NUMBER,
+    'staleness_histogram': int,
+    'shortened': int,
+    'text': str,
+  }
+  for field, kind in kinds.items():
+    for key, value in (record.get(field) or {}).items():
+      yield f'{field}.{key}', value, kind
+  for i, example in enumerate(record.get('examples', [])):
+    _check(f'examples[{i}]', example, dict)
+    for key in ('source', 'reference', 'translation'):
+      if key in example:
+        yield f'examples[{i}].{key}', example[key], str
+
+
+def _check(field: str, value: Any, kind: _Kind) -> None:
+  """Raises a ValueError if the value of a field is not of this kind."""
+  right = isinstance(value, kind) and not isinstance(value, bool)
+  if right and isinstance(value, int) and abs(value) >= 2**63:
+    right = False  # No array holds it.
+  if not right:
+    raise ValueError(
+      f'record field {field} is {checks.shown(value)}: it must be of type '
+      f'{getattr(kind, "__name__", "number")}'
+    )
 
 
 def _unit(record: dict[str, Any], name: str) -> set[str]:
@@ -148,17 +200,36 @@ def write(path: str | os.PathLike, record: dict[str, Any]) -> None:
 
 
 def read(path: str | os.PathLike) -> dict[str, Any]:
-  """Reads and validates a record.
+  """Reads and validates a record; scores that are null are not a number.
 
   Raises:
     ValueError: naming the file, if it is damaged or is something else.
   """
   try:
-    record = json.loads(Path(path).read_text(encoding='utf-8'))
+    text = Path(path).read_text(encoding='utf-8')
+    record = json.loads(text, parse_constant=_refuse, parse_float=_float)
     validate(record)
+  except RecursionError:
+    raise ValueError(f'{path}: nested too deep to be a record') from None
   except (ValueError, TypeError, AttributeError) as error:
     raise ValueError(f'{path}: {error}') from None
+  number = lambda value: math.nan if value is None else value
+  name = metric(record)
+  for part in (*record['curve'], record[f'test_{name}'], record[rate(record)]):
+    part.update({key: number(value) for key, value in part.items()})
+  for field in (f'best_{name}', 'mean_staleness'):
+    record[field] = number(record[field])
   return record
+
+
+def _refuse(constant: str) -> Any:
+  raise ValueError(f'{constant} is not JSON: write null')
+
+
+def _float(text: str) -> float:
+  if not math.isfinite(value := float(text)):
+    raise ValueError(f'{text} is too large for a number')
+  return value
 
 
 def provenance(seed: int, pool: str, device: str) -> dict[str, Any]:

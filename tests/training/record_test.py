@@ -41,7 +41,12 @@ def test_a_number_that_is_not_finite_becomes_null(tmp_path, record):
   record['config']['nested'] = [1.5, {'deep': (-math.inf, 2)}]
   results.write(path, record)
   found = strict(path)
-  assert results.read(path) == found
+  again = results.read(path)
+  assert math.isnan(again['curve'][1]['validation_loss'])
+  assert math.isnan(again['curve'][2]['train_loss'])
+  assert math.isnan(again['mean_staleness'])
+  results.write(path, again)  # Which changes nothing.
+  assert strict(path) == found
   assert found['curve'][1]['validation_loss'] is None
   assert found['curve'][2]['train_loss'] is None
   assert found['mean_staleness'] is None
@@ -63,7 +68,7 @@ NAMED = {'best_bleu', 'words_per_second'}  # They name metric and speed.
 def test_a_missing_or_wrong_field_is_named(name, record):
   results.validate(record)
   kept = record.pop(name)
-  with pytest.raises(ValueError, match=f'{name!r} is None'):
+  with pytest.raises(ValueError, match=f'{name!r} is missing'):
     results.validate(record)
   record[name] = [kept] if not isinstance(kept, list) else 'x'
   with pytest.raises(ValueError, match=f'{name!r} is .*must be of type'):
@@ -119,6 +124,55 @@ def test_what_is_not_written_leaves_the_old_record_whole(tmp_path, record):
     results.write(path, record | {'config': {'a': object()}})
   assert path.read_bytes() == before
   assert os.listdir(tmp_path) == ['record.json']
+
+
+WRONG = [
+  (('curve', 0), 'x'),
+  (('curve', 0, 'updates'), '5'),
+  (('curve', 1, 'updates'), None),
+  (('curve', 1, 'bleu'), '12.5'),
+  (('curve', 1, 'train_loss'), True),
+  (('curve', 2, 'virtual_seconds'), [1.0]),
+  (('curve', 2, 'pushes'), 10**30),
+  (('best_bleu',), '20.0'),
+  (('best_bleu',), False),
+  (('test_bleu', 'test'), {}),
+  (('words_per_second', 'virtual'), '400'),
+  (('staleness_histogram', '3'), 'five'),
+  (('text',), ['a', 'b']),
+  (('text', 'sha256'), 5),
+  (('provenance', 'seconds'), '30'),
+]
+
+
+@pytest.mark.parametrize('place, value', WRONG, ids=str)
+def test_a_value_of_another_type_is_named(place, value, record):
+  part = record
+  for key in place[:-1]:
+    part = part[key]
+  part[place[-1]] = value
+  with pytest.raises(ValueError, match=rf'{place[-1]}.* is .*must be of type'):
+    results.validate(record)
+
+
+@pytest.mark.parametrize(
+  'text', ['[1]', '5', 'null', '{', '[' * 100_000, '{"best_bleu": NaN}', '\xff']
+)
+def test_a_file_of_something_else_is_named(text, tmp_path):
+  path = tmp_path / 'record.json'
+  path.write_bytes(text.encode('latin-1'))
+  with pytest.raises(ValueError, match='record.json: ') as error:
+    results.read(path)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('number', ['NaN', 'Infinity', '-Infinity', '1e999'])
+def test_a_number_that_is_not_json(number, tmp_path, record):
+  path = tmp_path / 'record.json'
+  record['best_bleu'] = 'here'
+  path.write_text(json.dumps(record).replace('"here"', number))
+  with pytest.raises(ValueError, match=f'record.json: {number} is'):
+    results.read(path)
 
 
 def test_an_invalid_file_is_named(tmp_path, record):

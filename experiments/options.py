@@ -196,11 +196,17 @@ class _Number(flags.ArgumentParser):
 
 
 def number(
-  name: str, default: Any, help_text: str, kind: type
+  name: str,
+  default: Any,
+  help_text: str,
+  kind: type,
+  flag_values: flags.FlagValues = flags.FLAGS,
 ) -> flags.FlagHolder:
   """Define a flag for a number, of kind int or float."""
-  parser, serializer = _Number(kind), flags.ArgumentSerializer()
-  return flags.DEFINE(parser, name, default, help_text, serializer=serializer)
+  serializer = flags.ArgumentSerializer()
+  return flags.DEFINE(
+    _Number(kind), name, default, help_text, flag_values, serializer
+  )
 
 
 _DEFINE = {
@@ -211,8 +217,13 @@ _DEFINE = {
 }
 
 
-def settings() -> dict[str, flags.FlagHolder]:
+def settings(
+  flag_values: flags.FlagValues = flags.FLAGS,
+) -> dict[str, flags.FlagHolder]:
   """Define a flag for every setting of a run.
+
+  Args:
+    flag_values: where to define them; those of the command line by default.
 
   Returns:
     The flags by name. The value of a flag that is not given is None.
@@ -222,11 +233,13 @@ def settings() -> dict[str, flags.FlagHolder]:
     text = f'{option.help} {_default(option)}'
     if option.choices:
       found[option.name] = flags.DEFINE_enum(
-        option.name, None, list(option.choices), text
+        option.name, None, list(option.choices), text, flag_values
       )
     else:
       define = _DEFINE.get(option.kind, flags.DEFINE_list)
-      found[option.name] = define(option.name, None, text)
+      found[option.name] = define(
+        option.name, None, text, flag_values=flag_values
+      )
   return found
 
 

@@ -21,8 +21,9 @@ year is for validation. Takes hours; prints the number of pairs in each split.
 
 import sys
 
-from absl import app, flags
+from absl import flags
 
+from experiments import launch
 from stale_adam.nmt.data import wmt
 
 PAIR = flags.DEFINE_enum(
@@ -51,4 +52,4 @@ def main(_):
 
 
 if __name__ == '__main__':
-  app.run(main)
+  launch.main(main)

@@ -28,6 +28,7 @@ settings and text are the same. One process at a time uses a directory.
 """
 
 import contextlib
+import math
 import sys
 from pathlib import Path
 
@@ -204,6 +205,8 @@ def load_trace() -> Trace | None:
 def report(record: dict, trace: Trace | None, out: Path) -> None:
   """Print scores, staleness and speed."""
   name = label(record_lib.metric(record))
+  if not math.isfinite(record['curve'][-1]['validation_loss']):
+    print('the model diverged: its last validation loss is not a number')
   print(f'best validation {name} {record_lib.best(record):.2f}')
   for test, score in record_lib.tests(record).items():
     print(f'{test} {name} {score:.2f} ({record["sacrebleu_signature"]})')

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import sacrebleu
 
+from stale_adam import checks
 from stale_adam.nmt import identity
 from stale_adam.nmt.data import batches as batches_lib
 from stale_adam.nmt.data.corpus import Corpus
@@ -173,14 +174,35 @@ def load(directory: str | os.PathLike) -> tuple[Model, Params]:
     OSError: if a file is missing.
     ValueError: if a file is damaged or holds parameters of something else.
   """
-  params, metadata = checkpoint.load(Path(directory) / 'params.npz')
-  if not {'model', 'sizes'} <= set(metadata):
+  path = Path(directory) / 'params.npz'
+  params, metadata = checkpoint.load(path)
+  named = isinstance(metadata, dict) and isinstance(metadata.get('sizes'), dict)
+  if not (named and isinstance(metadata.get('model'), str)):
     raise ValueError(
-      f'{directory}/params.npz does not say which model it is of: name a '
-      'directory that a run left'
+      f'{path} does not say which model it is of: name a directory that a run '
+      'left'
     )
   pieces = Vocabulary.load(Path(directory) / VOCABULARY)
-  return Model(metadata['model'], pieces, metadata['sizes']), params
+  model = Model(metadata['model'], pieces, metadata['sizes'])
+  try:
+    wanted = jax.eval_shape(model.init, jax.random.key(0))
+  except Exception as error:  # Of any type, where sizes are no numbers.
+    said = checks.cut(f'{type(error).__name__}: {error}')
+    raise ValueError(
+      f'{path} describes a model that cannot be built ({said}): train again'
+    ) from error
+  if _form(params) != _form(wanted):
+    raise ValueError(
+      f'{path} has other parameters than a {model.kind} of sizes '
+      f'{dict(model.sizes)} with {pieces.size} pieces: it and the vocabulary '
+      'must be of one run'
+    )
+  return model, params
+
+
+def _form(params: Params) -> Any:
+  """Structure, shapes and types."""
+  return jax.tree.map(lambda x: (np.shape(x), jnp.result_type(x)), params)
 
 
 class Translation:

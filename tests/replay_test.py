@@ -5,6 +5,7 @@ import itertools
 import jax
 import numpy as np
 import pytest
+import toys
 
 import stale_adam as sa
 from experiments import grammar
@@ -54,3 +55,33 @@ def test_a_threaded_run_of_the_transformer_replays_bit_for_bit(
   )
   assert np.mean(other.staleness) > np.mean(run.staleness)
   assert not np.array_equal(other.loss, run.loss)
+
+
+CHANGED = {'pulled_version': 3, 'staleness': 1}
+
+
+@pytest.mark.parametrize('name', CHANGED)
+def test_a_changed_column_is_noticed(name):
+  """A trace says what its order leads to, and a replay compares it."""
+  numbers = sa.Communication(2, global_accumulation=2)
+  order, run = [0, 1, 0, 1, 0, 1], (toys.PROBLEM, sa.adam(0.1), numbers)
+  found = sa.simulate(*run, order)
+  columns = {
+    'pulled_version': np.array(found.pulled_version),
+    'staleness': np.array(found.staleness),
+  }
+  trace = sa.Trace(order, np.arange(6.0), columns)
+  again = sa.simulate(*run, trace)
+  jax.tree.map(np.testing.assert_array_equal, again.params, found.params)
+  columns[name][4] += CHANGED[name]
+  changed = sa.Trace(order, np.arange(6.0), columns)
+  wanted = f'push 5 of the trace has {name} .*counterfactual=True'
+  with pytest.raises(ValueError, match=wanted):
+    sa.simulate(*run, changed)
+  sa.simulate(*run, changed, counterfactual=True)
+  if name == 'pulled_version':  # All that a pool knows.
+    with sa.pools.Virtual(changed) as pool:
+      with pytest.raises(ValueError, match=wanted):
+        list(sa.serve(*run, pool))
+  with sa.pools.Virtual(changed, counterfactual=True) as pool:
+    assert len(list(sa.serve(*run, pool))) == 6

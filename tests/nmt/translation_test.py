@@ -282,3 +282,46 @@ def test_bleu_tells_translations_from_references(echo, text):
   score, *_ = task.bleu({}, corpus.Pairs(short, references), 1)
   assert score == sacrebleu.corpus_bleu(short, [references]).score
   assert score != sacrebleu.corpus_bleu(references, [short]).score
+
+
+def test_one_endless_line_does_not_decide_how_long_scores_take(
+  text, pieces, monkeypatch
+):
+  """Its source is cut to four rows and counted; others stay whole."""
+  model = translation.Model('rnn', pieces, SIZES['rnn'] | {'dropout': 0.0})
+  source, target = text.validation
+  long = corpus.Pairs(
+    [*source[:2], ' '.join(source[:1] * 1000)], [*target[:2], target[0]]
+  )
+  task = translation.Translation(
+    model, dataclasses.replace(text, validation=long), SHAPE
+  )
+  assert task.longest == 4 * SHAPE.source
+  assert task.shortened == {'validation': 1}
+  lengths, search = [], model._search
+
+  def noted(params, source, *rest):
+    lengths.append(source.shape[1])
+    return search(params, source, *rest)
+
+  monkeypatch.setitem(vars(model), '_search', noted)
+  params = model.init(jax.random.key(0))
+  task.validation_score(params)
+  assert max(lengths) == task.longest and min(lengths) < SHAPE.source
+  # A sentence that fits is translated as it was without a limit.
+  cut = model.translate(params, source[:2], 1, task.longest)
+  assert cut == model.translate(params, source[:2], 1)
+  assert task.test(params).signature['shortened'] == {'validation': 1}
+
+
+@pytest.mark.parametrize('sizes', [{'size': 12}, {'depth': 2}, {'hidden': 'x'}])
+def test_parameters_of_another_model_are_refused(pieces, tmp_path, sizes):
+  own = SIZES['transformer'] | {'dropout': 0.0}
+  params = translation.Model('transformer', pieces, own).init(jax.random.key(0))
+  pieces.save(tmp_path / translation.VOCABULARY)
+  path = tmp_path / 'params.npz'
+  checkpoint.save(path, params, {'model': 'transformer', 'sizes': own})
+  translation.load(tmp_path)
+  checkpoint.save(path, params, {'model': 'transformer', 'sizes': own | sizes})
+  with pytest.raises(ValueError, match='params.npz (has other|describes a)'):
+    translation.load(tmp_path)

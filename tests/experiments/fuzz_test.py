@@ -130,6 +130,7 @@ NUMBERS += ['1e308', '1e309', '1e-320', '4294967295', '4294967296']
 NUMBERS += ['9' * 400, '9' * 5000, '', ' ', '1_0', '0x10', '+3', '٣', '²']
 TEXTS = st.sampled_from(NUMBERS) | st.text(max_size=12)
 TEXTS |= st.integers().map(str) | st.floats().map(str)
+TEXTS |= st.integers(0, 64).map(str) | st.floats(0, 1).map(str)
 ITEMS = st.tuples(
   st.sampled_from(['size', 'depth', 'dropout', 'heads', 'encoder_depth', 'x']),
   TEXTS,

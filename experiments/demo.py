@@ -29,6 +29,7 @@ from stale_adam.training.record import best
 
 OUT = options.out('runs/demo', 'Directory for the results.')
 OVERWRITE = options.overwrite()
+SAVE_SECONDS = options.save_seconds()
 SEED = flags.DEFINE_integer(
   'seed', 0, 'Seed of parameters, dropout, order of sentences and clock.', 0
 )
@@ -81,7 +82,7 @@ def main(_):
     records = {name: make(name) for name in RUNS}
     picture = Path(OUT.value) / 'curves.png'
     draw(picture, records)
-  except OSError as error:
+  except (ValueError, OSError) as error:
     sys.exit(str(error))
   print('\n' + report(records))
   print(f'records, parameters and events: {OUT.value}/*/\npicture: {picture}')
@@ -104,9 +105,11 @@ def make(name: str) -> dict:
       print(f'{out} has this run already; --overwrite trains it again')
       return found
     return execute.execute(
-      settings, task, out, 'demo', 'tiny', name, overwrite=OVERWRITE.value
+      *(settings, task, out, 'demo', 'tiny', name),
+      overwrite=OVERWRITE.value,
+      save_seconds=SAVE_SECONDS.value,
     )
 
 
 if __name__ == '__main__':
-  launch.main(main)
+  launch.main(main, resumes=True)

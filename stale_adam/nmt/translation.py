@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -64,6 +65,14 @@ class Model:
   def init(self, key: jax.Array) -> Params:
     """Fresh parameters as a pure dict of arrays."""
     return nnx.to_pure_dict(nnx.state(self.build(key)))
+
+  def metadata(self) -> dict[str, Any]:
+    """What `load` needs beside the parameters and the vocabulary's file."""
+    return {
+      'model': self.kind,
+      'sizes': dict(self.sizes),
+      'vocabulary_sha256': self.vocabulary.sha256,
+    }
 
   @functools.cached_property
   def _graph(self) -> nnx.GraphDef[Network]:
@@ -163,15 +172,24 @@ def load(directory: str | os.PathLike) -> tuple[Model, Params]:
 
   Raises:
     OSError: if a file is missing.
-    ValueError: if a file is damaged or holds parameters of something else.
+    ValueError: if a file is damaged or holds parameters of something else; if
+      the vocabulary is not the one that the model was trained with.
   """
   params, metadata = checkpoint.load(Path(directory) / 'params.npz')
-  if not {'model', 'sizes'} <= set(metadata):
+  if not {'model', 'sizes', 'vocabulary_sha256'} <= set(metadata):
     raise ValueError(
-      f'{directory}/params.npz does not say which model it is of: name a '
-      'directory that a run left'
+      f'{directory}/params.npz does not say which model and vocabulary it is '
+      'of: name a directory that a run of this version left'
     )
-  pieces = Vocabulary.load(Path(directory) / VOCABULARY)
+  path = Path(directory) / VOCABULARY
+  found = hashlib.sha256(path.read_bytes()).hexdigest()
+  if found != metadata['vocabulary_sha256']:
+    raise ValueError(
+      f'{path} is not the vocabulary of params.npz beside it: its SHA-256 '
+      f'begins with {found[:8]}, not {metadata["vocabulary_sha256"][:8]}. Copy '
+      'both files from the same run'
+    )
+  pieces = Vocabulary.load(path)
   return Model(metadata['model'], pieces, metadata['sizes']), params
 
 

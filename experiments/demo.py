@@ -20,7 +20,7 @@ from pathlib import Path
 from absl import flags
 
 from experiments import launch, options
-from experiments.ledger import directory, execute, scales, work
+from experiments.ledger import compiled, directory, execute, scales, work
 from experiments.render import figures
 from experiments.render.report import compare
 from stale_adam import files
@@ -77,6 +77,7 @@ def draw(picture: Path, records: dict) -> None:
 
 
 def main(_):
+  compiled.use()
   try:
     files.check_writable(OUT.value)
     records = {name: make(name) for name in RUNS}

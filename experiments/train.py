@@ -39,7 +39,14 @@ import jax
 from absl import flags
 
 from experiments import launch, options
-from experiments.ledger import directory, execute, replay, scales, texts
+from experiments.ledger import (
+  compiled,
+  directory,
+  execute,
+  replay,
+  scales,
+  texts,
+)
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import DIGITS
 from experiments.render.report import label
@@ -228,6 +235,7 @@ def prepare(
 
 
 def main(_):
+  compiled.use()
   with contextlib.ExitStack() as held:
     try:
       trace, settings, task, out = prepare(held)

@@ -1,9 +1,11 @@
 """A run whose disk fails at any write: one error, nothing damaged, resumed."""
 
+import contextlib
 import dataclasses
 import errno
 import os
 import re
+import resource
 import types
 
 import jax
@@ -140,6 +142,31 @@ def test_a_disk_that_is_full_at_any_write_damages_nothing(
       checkpoint.load(out / name)
     run(out)
     assert outcome(out) == whole
+
+
+@contextlib.contextmanager
+def limited(size):
+  """Files of at most so many bytes: a limit of the system, not of ours."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+  resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+  try:
+    yield
+  finally:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_file_that_the_system_refuses_to_write(run, whole, tmp_path):
+  """The first state, which another thread writes."""
+  out = tmp_path / 'limited'
+  best = (tmp_path / 'whole' / 'params.npz').stat().st_size
+  with pytest.raises(OSError) as caught, limited(best + 512):
+    run(out)
+  assert caught.value.__cause__.errno == errno.EFBIG
+  assert re.search(
+    f"too large: '{out}/resume-0.npz'; .* so far: params.npz", str(caught.value)
+  )
+  run(out)
+  assert outcome(out) == whole
 
 
 def test_a_finished_run_is_kept_until_it_is_overwritten(run, whole, tmp_path):

@@ -49,6 +49,7 @@ RESULTS = flags.DEFINE_string(
   'in runs/paper.',
 )
 OVERWRITE = options.overwrite()
+SAVE_SECONDS = options.save_seconds()
 
 
 def directory() -> Path:
@@ -94,6 +95,7 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
     work.complete(
       *(wanted, records, DATA_DIR.value, root(), MINUTES.value),
       overwrite=OVERWRITE.value,
+      save_seconds=SAVE_SECONDS.value,
     )
   else:
     missing = plan.todo(wanted, records)
@@ -124,8 +126,9 @@ def main(name: str) -> None:
 
 def start(function: Callable[[], None]) -> None:
   """Start a command with the flags of this file, which --help explains."""
-  shown = SCALE, DATA_DIR, ONLY, MINUTES, PLOT_ONLY, DRY_RUN, RESULTS, OVERWRITE
-  for flag in shown:
+  where = SCALE, DATA_DIR, RESULTS
+  what = ONLY, MINUTES, PLOT_ONLY, DRY_RUN, OVERWRITE, SAVE_SECONDS
+  for flag in where + what:
     flags.FLAGS.register_key_flag_for_module(
       sys.argv[0], flags.FLAGS[flag.name]
     )
@@ -135,12 +138,5 @@ def start(function: Callable[[], None]) -> None:
       function()
     except (ValueError, OSError) as error:
       sys.exit(str(error))
-    except KeyboardInterrupt as stop:
-      print(
-        f'\ninterrupted: {stop or "no run was in progress"}. Finished runs are '
-        'saved; repeat the command to go on',
-        file=sys.stderr,
-      )
-      sys.exit(130)
 
-  launch.main(command)
+  launch.main(command, resumes=True)

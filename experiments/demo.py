@@ -18,7 +18,7 @@ import sys
 from pathlib import Path
 
 from experiments import launch, options
-from experiments.ledger import directory, execute, scales, work
+from experiments.ledger import compiled, directory, execute, scales, work
 from experiments.ledger.settings import Settings
 from experiments.render import figures
 from experiments.render.report import compare
@@ -28,6 +28,7 @@ from stale_adam.training.record import best
 
 OUT = options.out('runs/demo', 'Directory for the results.')
 OVERWRITE = options.overwrite()
+SAVE_SECONDS = options.save_seconds()
 SEED = options.number(
   'seed', 0, 'Seed of parameters, dropout, order of sentences and clock.', int
 )
@@ -75,6 +76,7 @@ def draw(picture: Path, records: dict) -> None:
 
 
 def main(_):
+  compiled.use()
   try:
     chosen = {name: settings(name) for name in RUNS}
     files.check_writable(OUT.value)
@@ -109,9 +111,11 @@ def make(name: str, settings: Settings) -> dict:
       print(f'{out} has this run already; --overwrite trains it again')
       return found
     return execute.execute(
-      settings, task, out, 'demo', 'tiny', name, overwrite=OVERWRITE.value
+      *(settings, task, out, 'demo', 'tiny', name),
+      overwrite=OVERWRITE.value,
+      save_seconds=SAVE_SECONDS.value,
     )
 
 
 if __name__ == '__main__':
-  launch.main(main)
+  launch.main(main, resumes=True)

@@ -1,18 +1,39 @@
-"""Starts a command: absl's main on large memory pages."""
+"""Starts a command: absl's main, on large memory pages, ended by signals."""
 
+import contextlib
 import logging
 import os
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
 from absl import app, flags
 
 from stale_adam.training import resume
 
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
-def main(function: Callable[[list[str]], Any]) -> None:
+
+class Stopped(KeyboardInterrupt):
+  """SIGINT or SIGTERM came while no run was training.
+
+  Attributes:
+    number: of the signal.
+  """
+
+  def __init__(self, number: int):
+    super().__init__(number)
+    self.number = number
+
+
+def main(function: Callable[[list[str]], Any], resumes: bool = False) -> None:
   """Run a command line as `absl.app.run` does, on large memory pages.
+
+  SIGINT and SIGTERM end it with one line and exit status 128 + signal; a second
+  one ends it at once.
 
   The C library returns every large buffer to the kernel and takes a new one for
   the next array. A small model can spend a fifth of its time on the resulting
@@ -23,6 +44,7 @@ def main(function: Callable[[list[str]], Any]) -> None:
   Args:
     function: the command. Its argument is the program's name, in a list; any
       other argument that is not a flag is an error.
+    resumes: whether the command continues where it was when it is repeated.
   """
   wanted = 'glibc.malloc.hugetlb=1'
   tunables = os.environ.get('GLIBC_TUNABLES', '')
@@ -37,10 +59,19 @@ def main(function: Callable[[list[str]], Any]) -> None:
     if len(arguments) > 1:
       sys.exit(f'unexpected argument {arguments[1]!r}: flags begin with --')
     try:
-      return function(arguments)
+      with _signals():
+        return function(arguments)
     except resume.Interrupted as interrupted:
-      print(f'\n{interrupted}', file=sys.stderr)
-      sys.exit(128 + interrupted.number)
+      said, number = str(interrupted), interrupted.number
+    except Stopped as stopped:
+      said, number = 'interrupted', stopped.number
+      if resumes:
+        said += (
+          '; finished runs and saved states are kept: rerun the same command '
+          'to resume'
+        )
+    print(f'\n{said}', file=sys.stderr)
+    sys.exit(128 + number)
 
   app.run(command, flags_parser=_parse)
 
@@ -56,3 +87,39 @@ def _parse(arguments: list[str]) -> list[str]:
     sys.exit(f'{found}; --help lists the flags')
   except SystemExit:  # After --help, for which absl's status is 1.
     sys.exit(0)
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[None]:
+  """Raise `Stopped` at the first signal; end the process at the second.
+
+  Python runs a handler only between two instructions, and a compilation is one
+  of them. So a thread counts the signals.
+  """
+  receiver, sender = os.pipe()
+  os.set_blocking(sender, False)
+
+  def stop(number: int, frame: FrameType | None) -> None:
+    del frame
+    raise Stopped(number)
+
+  def count() -> None:
+    came = 0
+    while number := os.read(receiver, 1):
+      came += number[0] in _ENDING
+      if came == 2:
+        os._exit(128 + number[0])
+
+  handlers = {kind: signal.signal(kind, stop) for kind in _ENDING}
+  before = signal.set_wakeup_fd(sender, warn_on_full_buffer=False)
+  thread = threading.Thread(target=count, name='signals', daemon=True)
+  thread.start()
+  try:
+    yield
+  finally:
+    signal.set_wakeup_fd(before)
+    for kind, handler in handlers.items():
+      signal.signal(kind, handler)
+    os.close(sender)
+    thread.join()
+    os.close(receiver)

@@ -6,6 +6,7 @@ A command calls what it needs; --help lists these flags as its own.
 import contextlib
 import dataclasses
 import functools
+import math
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -59,9 +60,27 @@ def overwrite() -> flags.FlagHolder:
   return flags.DEFINE_bool(
     'overwrite',
     False,
-    'Replace a run that the directory holds, finished or not. Only files that '
-    'a run makes are removed.',
+    'Replace a run that the directory holds. Only files that a run makes are '
+    'removed. An unfinished run resumes nevertheless, if settings, text and '
+    'program are the same.',
   )
+
+
+def save_seconds() -> flags.FlagHolder:
+  """Define --save_seconds."""
+  holder = flags.DEFINE_float(
+    'save_seconds',
+    60.0,
+    'Least time between two saved states of a run, besides those at every '
+    'validation; 0 saves as often as possible. An unfinished run resumes from '
+    'the last one when the command is repeated.',
+  )
+  flags.register_validator(
+    holder,
+    lambda seconds: 0 <= seconds < math.inf,
+    'use a finite number of seconds, 0 or more',
+  )
+  return holder
 
 
 class Option(NamedTuple):

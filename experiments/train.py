@@ -23,8 +23,12 @@ with another learning rate, accumulation or seed.
 reads text files and takes two or three minutes. `paper` reads WMT, prepared
 once by experiments.prepare_wmt, and needs GPUs.
 
-A finished run is replaced only by --overwrite. An unfinished one begins anew if
-settings and text are the same. One process at a time uses a directory.
+Ctrl-C and SIGTERM save the state of the run; a killed run has that of the last
+validation, or of --save_seconds before. Repeat the same command, and the run
+resumes by itself, with gradients in flight: on the virtual clock, its result is
+bit for bit that of an unbroken run. An unfinished run with other settings or
+text is refused. A finished run is replaced only by --overwrite. One process at
+a time uses a directory.
 """
 
 import contextlib
@@ -36,7 +40,14 @@ import jax
 from absl import flags
 
 from experiments import launch, options
-from experiments.ledger import directory, execute, replay, scales, texts
+from experiments.ledger import (
+  compiled,
+  directory,
+  execute,
+  replay,
+  scales,
+  texts,
+)
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import DIGITS
 from experiments.render.report import label
@@ -80,6 +91,7 @@ OUT = options.out(
   'runs/<scale>/<name of the run>.<first digits of the SHA-256 of the text>.',
 )
 OVERWRITE = options.overwrite()
+SAVE_SECONDS = options.save_seconds()
 
 _THREADS = 256  # Devices that a CPU is divided into, at most.
 # Flags that determine a run's numbers; the trace keeps them.
@@ -259,6 +271,7 @@ def prepare(
 
 
 def main(_):
+  compiled.use()
   with contextlib.ExitStack() as held:
     try:
       trace, settings, task, out = prepare(held)
@@ -282,11 +295,12 @@ def main(_):
         {'flags': {flag.name: flag.value for flag in RECORDED}},
         asked,
         OVERWRITE.value,
+        SAVE_SECONDS.value,
       )
-    except OSError as error:
+    except (ValueError, OSError) as error:
       sys.exit(str(error))
     report(record, trace, out)
 
 
 if __name__ == '__main__':
-  launch.main(main)
+  launch.main(main, resumes=True)

@@ -24,7 +24,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     raises, the temporary file is removed and `path` is not changed.
 
   Raises:
-    OSError: if the directory cannot be created or written to.
+    OSError: if the directory cannot be created or written to; names the file.
   """
   path = Path(path)
   path.parent.mkdir(parents=True, exist_ok=True)
@@ -33,6 +33,11 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     yield partial
     _flush(partial)
     os.replace(partial, path)
+  except OSError as error:
+    if error.errno is None or error.filename is not None:
+      raise
+    # A full disk has no name of its own.
+    raise OSError(error.errno, error.strerror, str(path)) from error
   finally:
     partial.unlink(missing_ok=True)
 

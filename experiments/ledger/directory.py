@@ -52,14 +52,22 @@ def check_unfinished(out: Path) -> None:
     raise FileExistsError(f'{out} holds a finished run{_since(out)}: {_WAYS}')
 
 
-def begin(out: Path, run: Mapping[str, Any], overwrite: bool = False) -> bool:
+def begin(
+  out: Path,
+  run: Mapping[str, Any],
+  program: Mapping[str, Any],
+  overwrite: bool = False,
+) -> bool:
   """Begin a run in a directory that this process holds.
 
   Args:
     out: the directory.
     run: what determines the run's numbers, in JSON's types. An unfinished run
       is continued only if it was begun with the same.
-    overwrite: remove the run that is there, and no other file.
+    program: what makes the run, in JSON's types. If an unfinished run was begun
+      by another program, a line on stderr says so.
+    overwrite: remove the run that is there, and no other file. An unfinished
+      run with the same `run` and `program` is continued nevertheless.
 
   Returns:
     Whether the run continues from what an earlier process saved.
@@ -67,26 +75,32 @@ def begin(out: Path, run: Mapping[str, Any], overwrite: bool = False) -> bool:
   Raises:
     FileExistsError: if there is a finished run, or an unfinished other one.
   """
-  if overwrite:
+  wanted = {'run': as_json(run), 'program': as_json(program)}
+  begun = _begun(out)
+  finished = (out / RECORD).exists()
+  same = not finished and wanted.items() <= begun.items()
+  if overwrite and not (same and resumable(out)):
     _clear(out)
   check_unfinished(out)
   if any(_made(out)):
-    _check_same(out, run)
+    _check_same(out, wanted['run'])
     if resumable(out):
       print(f'{out}: continues the unfinished run{_since(out)}', flush=True)
+      _warn(out, wanted['program'])
+      _remove_partial(out)
       return True
     print(
       f'{out}: begins anew; the run{_since(out)} did not finish', flush=True
     )
     _clear(out)
   now = datetime.datetime.now(datetime.UTC)
-  begun = {
-    'run': as_json(run),
+  begun = wanted | {
     'command': shlex.join(getattr(sys, 'orig_argv', sys.argv)[1:]),
     'started_utc': now.isoformat(timespec='seconds'),
   }
+  text = json.dumps(begun, indent=1) + '\n'
   with files.replacing(out / _BEGUN) as partial:
-    partial.write_text(json.dumps(begun, indent=1) + '\n', encoding='utf-8')
+    partial.write_text(text, encoding='utf-8')
   return False
 
 
@@ -111,11 +125,22 @@ def _check_same(out: Path, run: Mapping[str, Any]) -> None:
       f'{out} holds an unfinished run whose settings are unknown, because it '
       f'has no {_BEGUN} that can be read: {_WAYS}'
     )
-  found = list(differences(begun['run'], as_json(run)))
+  found = list(differences(begun['run'], run))
   if found:
     raise FileExistsError(
       f'{out} holds an unfinished run with other settings '
       f'({"; ".join(found)}): use those, {_WAYS}'
+    )
+
+
+def _warn(out: Path, program: Mapping[str, Any]) -> None:
+  """Warn if another program began the run."""
+  found = list(differences(_begun(out)['program'], program))
+  if found:
+    print(
+      f'warning: another program began this run ({"; ".join(found)}): the '
+      'result may differ from that of an unbroken run; --overwrite begins anew',
+      file=sys.stderr,
     )
 
 
@@ -133,7 +158,7 @@ def _begun(out: Path) -> dict[str, Any]:
   """What `begin` wrote; empty if it is missing or damaged."""
   try:
     found = json.loads((out / _BEGUN).read_text(encoding='utf-8'))
-    return found if {'run', 'started_utc'} <= found.keys() else {}
+    return found if {'run', 'program', 'started_utc'} <= found.keys() else {}
   except (OSError, ValueError, AttributeError):
     return {}
 
@@ -151,7 +176,13 @@ def _made(out: Path) -> Iterator[Path]:
 
 def _clear(out: Path) -> None:
   """Remove them, and what a killed process left half written."""
-  for path in [*_made(out), *out.glob('.*.partial')]:
+  for path in _made(out):
+    path.unlink()
+  _remove_partial(out)
+
+
+def _remove_partial(out: Path) -> None:
+  for path in out.glob('.*.partial'):
     path.unlink()
 
 

@@ -175,6 +175,7 @@ def execute(
   more: Mapping[str, Any] | None = None,
   asked: Mapping[str, Any] | None = None,
   overwrite: bool = False,
+  save_seconds: float = 60.0,
 ) -> dict[str, Any]:
   """Train, test the best parameters, and write everything to a directory.
 
@@ -191,7 +192,8 @@ def execute(
     measure: as in `serve`.
     more: further entries for the trace's settings.
     asked: what else distinguishes the run, such as its pool.
-    overwrite: replace a run that the directory holds.
+    overwrite: replace a run that the directory holds; see `directory.begin`.
+    save_seconds: least time between two saved states; as of `run`.
 
   Returns:
     The record.
@@ -202,7 +204,8 @@ def execute(
     OSError: if the directory can no longer be written to; names what is saved.
   """
   known = identity(settings, task, scale, name)
-  directory.begin(out, known | dict(asked or {}), overwrite)
+  made_by = program()
+  directory.begin(out, known | dict(asked or {}), made_by, overwrite)
   try:
     task.model.vocabulary.save(out / translation.VOCABULARY)
     return run(
@@ -214,8 +217,9 @@ def execute(
       out,
       {'experiment': experiment} | known | {'text': task.text},
       seed=settings.seed,
-      settings=trace_settings(settings, task) | program() | dict(more or {}),
-      metadata={'model': settings.model, 'sizes': dict(settings.sizes)},
+      settings=trace_settings(settings, task) | made_by | dict(more or {}),
+      metadata=task.model.metadata(),
+      save_seconds=save_seconds,
       measure=measure,
     )
   except OSError as error:

@@ -46,6 +46,7 @@ def complete(
   root: Path,
   minutes: float | None = None,
   overwrite: bool = False,
+  save_seconds: float = 60.0,
 ) -> None:
   """Train the missing runs, in order, and save each one when it is finished.
 
@@ -59,9 +60,12 @@ def complete(
     root: has the directories of the runs, with their parameters and traces.
     minutes: start no run that is expected to end later than this from now.
     overwrite: replace what the directory of a missing run holds.
+    save_seconds: least time between two saved states of a run.
 
   Raises:
-    KeyboardInterrupt: with a message: which run is lost, how to go on.
+    resume.Interrupted: after a signal, when the state of the run is saved.
+    FileExistsError: if the directory of a run holds another unfinished one.
+    OSError: if something cannot be written; names what is saved.
   """
   began, waits = time.monotonic(), False
   pending = plan.todo(wanted, records)
@@ -79,7 +83,11 @@ def complete(
       left = [*busy, *pending[i:]]
       number = f'[{count - len(left) + 1}/{count}]'
       try:
-        _make(run, records, data_dir, root, overwrite, number, left)
+        _make(
+          *(run, records, data_dir, root, number, left),
+          overwrite=overwrite,
+          save_seconds=save_seconds,
+        )
       except locks.Locked as error:
         busy.append(run)
         holder = error
@@ -96,33 +104,32 @@ def _make(
   records: Stored,
   data_dir: str | None,
   root: Path,
-  overwrite: bool,
   number: str,
   left: Sequence[Settings],
+  overwrite: bool,
+  save_seconds: float,
 ) -> None:
   """Train a run and save its record, unless another process has done so."""
   scale = records.scale
   name, settings = runs.name(scale, run), runs.at(scale, run)
   digits = texts.sha256(scale, settings.pair, data_dir)[:DIGITS]
   out = root / scale / f'{name}.{digits}'
-  try:
-    with directory.hold(out):
-      if records.get(run) is not None:
-        return
-      print(f'\n{number} {name}; {plan.time_left(left, records)}', flush=True)
-      task = task_of(scale, settings, data_dir)
-      known = settings, task, out
-      record = execute.finished(*known, scale, name)
-      if record is None or overwrite:
-        record = execute.execute(
-          *known, 'paper', scale, name, overwrite=overwrite
-        )
-      else:
-        print(f'{out} has this run already; --overwrite trains it again')
-      records.add(run, record)
-  except KeyboardInterrupt:
-    kept = 'continues' if directory.resumable(out) else 'begins anew'
-    raise KeyboardInterrupt(f'{name} is unfinished and {kept}') from None
+  with directory.hold(out):
+    if records.get(run) is not None:
+      return
+    print(f'\n{number} {name}; {plan.time_left(left, records)}', flush=True)
+    task = task_of(scale, settings, data_dir)
+    known = settings, task, out
+    record = execute.finished(*known, scale, name)
+    if record is None or overwrite:
+      record = execute.execute(
+        *(*known, 'paper', scale, name),
+        overwrite=overwrite,
+        save_seconds=save_seconds,
+      )
+    else:
+      print(f'{out} has this run already; --overwrite trains it again')
+    records.add(run, record)
   seconds = record['provenance']['seconds']
   print(
     f'best {record_lib.metric(record)} {record_lib.best(record):.1f}, '

@@ -3,9 +3,10 @@
   python -m experiments.paper.reproduce --scale=tiny
 
 Makes every run that is missing, the most important first, and saves each one
-when it is finished. Rerun to resume. Then renders all tables and figures and
-the checklist of the paper's claims. About two hours on two processor cores at
-`tiny`.
+when it is finished. Repeat the command to resume, also in the middle of a run.
+Several processes at once share the runs. Then renders all tables and figures
+and the checklist of the paper's claims. About two hours on two processor cores
+at `tiny`.
 """
 
 from experiments import command

@@ -4,6 +4,7 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
+import hashlib
 import itertools
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -65,6 +66,14 @@ class Model:
   def init(self, key: jax.Array) -> Params:
     """Fresh parameters as a pure dict of arrays."""
     return nnx.to_pure_dict(nnx.state(self.build(key)))
+
+  def metadata(self) -> dict[str, Any]:
+    """What `load` needs beside the parameters and the vocabulary's file."""
+    return {
+      'model': self.kind,
+      'sizes': dict(self.sizes),
+      'vocabulary_sha256': self.vocabulary.sha256,
+    }
 
   @functools.cached_property
   def _graph(self) -> nnx.GraphDef[Network]:
@@ -172,30 +181,40 @@ def load(directory: str | os.PathLike) -> tuple[Model, Params]:
 
   Raises:
     OSError: if a file is missing.
-    ValueError: if a file is damaged or holds parameters of something else.
+    ValueError: if a file is damaged or holds parameters of something else; if
+      the vocabulary is not the one that the model was trained with.
   """
   path = Path(directory) / 'params.npz'
   params, metadata = checkpoint.load(path)
-  named = isinstance(metadata, dict) and isinstance(metadata.get('sizes'), dict)
-  if not (named and isinstance(metadata.get('model'), str)):
+  known = isinstance(metadata, dict) and isinstance(metadata.get('sizes'), dict)
+  texts = ('model', 'vocabulary_sha256')
+  if not (known and all(isinstance(metadata.get(name), str) for name in texts)):
     raise ValueError(
-      f'{path} does not say which model it is of: name a directory that a run '
-      'left'
+      f'{path} does not say which model and vocabulary it is of: name a '
+      'directory that a run of this version left'
     )
-  pieces = Vocabulary.load(Path(directory) / VOCABULARY)
-  model = Model(metadata['model'], pieces, metadata['sizes'])
+  file = Path(directory) / VOCABULARY
+  wanted = metadata['vocabulary_sha256']
+  found = hashlib.sha256(file.read_bytes()).hexdigest()
+  if found != wanted:
+    raise ValueError(
+      f'{file} is not the vocabulary of params.npz beside it: its SHA-256 '
+      f'begins with {found[:8]}, not {wanted[:8]}. Copy both files from the '
+      'same run'
+    )
+  model = Model(metadata['model'], Vocabulary.load(file), metadata['sizes'])
   try:
-    wanted = jax.eval_shape(model.init, jax.random.key(0))
+    form = _form(jax.eval_shape(model.init, jax.random.key(0)))
   except Exception as error:  # Of any type, where sizes are no numbers.
     said = checks.cut(f'{type(error).__name__}: {error}')
     raise ValueError(
       f'{path} describes a model that cannot be built ({said}): train again'
     ) from error
-  if _form(params) != _form(wanted):
+  if _form(params) != form:
     raise ValueError(
       f'{path} has other parameters than a {model.kind} of sizes '
-      f'{dict(model.sizes)} with {pieces.size} pieces: it and the vocabulary '
-      'must be of one run'
+      f'{dict(model.sizes)} with {model.vocabulary.size} pieces: it and the '
+      'vocabulary must be of one run'
     )
   return model, params
 

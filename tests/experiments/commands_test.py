@@ -1,9 +1,11 @@
 """The commands as a user meets them: a run, a translation, help and errors."""
 
 import ast
+import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -296,6 +298,14 @@ MISTAKES = [
   ('train --scale=huge', 'huge.*tiny'),
   ('train --no_such_flag=1', 'no_such_flag'),
   ('train --data_dir={folder}/data --out={folder}/file', '{folder}/file'),
+  ('train --data_dir={folder}/data --out={run}', 'finished run.*--overwrite'),
+  ('train --out=/proc/none', '/proc/none cannot be written to'),
+  ('train --out=/dev/null/x', '/dev/null/x cannot be written to.*is a file'),
+  ('demo --out=/proc/none', '/proc/none cannot be written to'),
+  ('paper.table3 --scale=micro --results=/proc/none', '/proc/none cannot be'),
+  ('train --save_seconds=-1', 'save_seconds.*-1.*0 or more'),
+  ('train --save_seconds=nan', 'save_seconds.*nan.*0 or more'),
+  ('paper.table3 --save_seconds=inf', 'save_seconds.*inf.*0 or more'),
   ('train --counterfactual', 'counterfactual.*--replay'),
   ('train --replay=/nonexistent', '/nonexistent'),
   ('train --replay={folder}/cut.npz', 'cut.npz is damaged'),
@@ -327,6 +337,15 @@ MISTAKES = [
     '--out={folder}/file',
     '{folder}/file',
   ),
+  (
+    'train --replay={threaded}/trace.npz --data_dir={folder}/shuffled '
+    '--out={folder}/refused',
+    'problem.text.sha256: .* in the trace, .* here',
+  ),
+  (  # The third push of this trace has another loss.
+    'train --replay={folder}/changed.npz --out={folder}/changed',
+    r'not equal to .*changed.npz: push 3 of \d+ differs: loss 99.0 recorded',
+  ),
   ('paper.table3 --scale=small', '--scale=small .*--data_dir'),
   ('paper.reproduce --scale=paper --data_dir=/nonexistent', '/nonexistent'),
   ('paper.figure2 --scale=huge', 'huge.*micro.tiny.small.paper'),
@@ -343,6 +362,7 @@ MISTAKES = [
   ('translate --model=/nonexistent', '/nonexistent'),
   ('translate --model={folder}/damaged', 'params.npz is damaged'),
   ('translate --model={folder}/foreign', 'foreign'),
+  ('translate --model={folder}/swapped', 'is not the vocabulary of params'),
   ('translate --model={run} --input=/nonexistent', '/nonexistent'),
   ('translate --model={run} --output=/nonexistent/x', '/nonexistent/x'),
   ('translate --model={run} --beam=0', '^--beam=0.*from 1 to 1000'),
@@ -362,6 +382,20 @@ def filled(run, threaded, replayed, folder):
   data = (run[1] / 'params.npz').read_bytes()
   (folder / 'damaged' / 'params.npz').write_bytes(data[: len(data) // 2])
   checkpoint.save(folder / 'foreign' / 'params.npz', {}, {'of': 'others'})
+  swapped = folder / 'swapped'
+  swapped.mkdir()
+  (swapped / 'params.npz').write_bytes((run[1] / 'params.npz').read_bytes())
+  vocabulary = (run[1] / 'vocabulary.model').read_bytes()
+  (swapped / 'vocabulary.model').write_bytes(vocabulary[:-1] + b'x')
+  shutil.copytree(folder / 'data', folder / 'shuffled')
+  for path in (folder / 'shuffled').glob('train.*'):
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text(''.join(lines[::-1]))
+  trace = Trace.load(threaded / 'trace.npz')
+  loss = trace.columns['loss'].copy()
+  loss[2] = 99
+  changed = dataclasses.replace(trace, columns=trace.columns | {'loss': loss})
+  changed.save(folder / 'changed.npz')
   data = (threaded / 'trace.npz').read_bytes()
   (folder / 'cut.npz').write_bytes(data[: len(data) // 2])
   later = {'flags': {'no_such_flag': 1}}  # As a later version may have it.

@@ -265,14 +265,42 @@ def test_a_test_has_every_set_and_the_first_sentences_of_the_first(echo, text):
 
 
 def test_a_model_that_a_run_left_translates_the_same(model, params, tmp_path):
-  metadata = {'model': model.kind, 'sizes': dict(model.sizes)}
-  checkpoint.save(tmp_path / 'params.npz', params, metadata)
+  checkpoint.save(tmp_path / 'params.npz', params, model.metadata())
   model.vocabulary.save(tmp_path / translation.VOCABULARY)
   again, same = translation.load(tmp_path)
   sentences = ['The old man reads a book.', '']
   assert again.translate(same, sentences, 2) == model.translate(
     params, sentences, 2
   )
+
+
+def test_another_vocabulary_is_refused(pieces, tmp_path):
+  """Any of 40 flipped bits, a cut file, and that of another text."""
+  model = translation.Model('transformer', pieces, SIZES['transformer'])
+  checkpoint.save(tmp_path / 'params.npz', {}, model.metadata())
+  path = tmp_path / translation.VOCABULARY
+  other = vocabulary.train(grammar.corpus(train=201).train, 150, tmp_path)
+  damaged = [other.model, pieces.model[:-1], pieces.model + b'\0', b'']
+  bits = np.random.default_rng(0).integers(8 * len(pieces.model), size=40)
+  for byte, bit in (divmod(int(place), 8) for place in bits):
+    data = bytearray(pieces.model)
+    data[byte] ^= 1 << bit
+    damaged.append(bytes(data))
+  for data in damaged:
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match='is not the vocabulary of params'):
+      translation.load(tmp_path)
+  path.write_bytes(pieces.model)
+  assert translation.load(tmp_path)[0].vocabulary == pieces
+
+
+def test_parameters_that_do_not_name_their_vocabulary_are_refused(
+  pieces, tmp_path
+):
+  checkpoint.save(tmp_path / 'params.npz', {}, {'model': 'rnn', 'sizes': {}})
+  pieces.save(tmp_path / translation.VOCABULARY)
+  with pytest.raises(ValueError, match='does not say which .* vocabulary'):
+    translation.load(tmp_path)
 
 
 def test_bleu_tells_translations_from_references(echo, text):

@@ -68,6 +68,11 @@ class Vocabulary:
     """Number of ids, the four reserved ones included."""
     return self._processor.get_piece_size()
 
+  @property
+  def sha256(self) -> str:
+    """The SHA-256 of the file that `save` writes."""
+    return hashlib.sha256(self.model).hexdigest()
+
   def encode(self, sentences: Sequence[str]) -> list[list[int]]:
     """Token ids of each sentence, without BOS and EOS."""
     return self._processor.encode(list(sentences))

@@ -8,6 +8,7 @@ from typing import Any
 
 from absl import app
 
+from stale_adam.pools.contract import WorkerHangs
 from stale_adam.training import resume
 
 
@@ -41,5 +42,10 @@ def main(function: Callable[[list[str]], Any]) -> None:
     except resume.Interrupted as interrupted:
       print(f'\n{interrupted}', file=sys.stderr)
       sys.exit(128 + interrupted.number)
+    except WorkerHangs as hangs:
+      notes = getattr(hangs, '__notes__', [])
+      print(f'\n{"; ".join([str(hangs), *notes])}', file=sys.stderr, flush=True)
+      sys.stdout.flush()
+      os._exit(1)  # Any other way out may wait for the thread that hangs.
 
   app.run(command)

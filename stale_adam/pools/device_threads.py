@@ -100,12 +100,12 @@ class DeviceThreads:
       PoolClosed: if the threads were ended.
       WorkerHangs: if a job takes longer than `timeout_seconds`.
     """
-    wait: float | None = 0.0  # What has arrived comes before what is late.
     while True:
+      # Before every arrival: others may arrive for ever while one hangs.
+      wait = timeout_seconds and self._remaining(timeout_seconds)
       try:
         arrival = self.arrivals.get(timeout=wait)
       except queue.Empty:
-        wait = timeout_seconds and self._remaining(timeout_seconds)
         continue
       if isinstance(arrival, BaseException):
         raise arrival

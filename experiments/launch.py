@@ -12,6 +12,7 @@ from typing import Any
 
 from absl import app, flags
 
+from stale_adam.pools.contract import WorkerHangs
 from stale_adam.training import resume
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -70,6 +71,11 @@ def main(function: Callable[[list[str]], Any], resumes: bool = False) -> None:
           '; finished runs and saved states are kept: rerun the same command '
           'to resume'
         )
+    except WorkerHangs as hangs:
+      notes = getattr(hangs, '__notes__', [])
+      print(f'\n{"; ".join([str(hangs), *notes])}', file=sys.stderr, flush=True)
+      sys.stdout.flush()
+      os._exit(1)  # Any other way out may wait for the thread that hangs.
     print(f'\n{said}', file=sys.stderr)
     sys.exit(128 + number)
 

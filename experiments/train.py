@@ -67,6 +67,21 @@ POOL = flags.DEFINE_enum(
   ['virtual', 'threads'],
   'Where the workers run: on a virtual clock, or on host threads.',
 )
+TIMEOUT_SECONDS = flags.DEFINE_float(
+  'timeout_seconds',
+  None,
+  'With --pool=threads: end the run if a gradient takes longer, compilation '
+  'included; the state is saved and the worker named. By default wait for any '
+  'time.',
+)
+flags.register_multi_flags_validator(
+  ['timeout_seconds', 'pool'],
+  lambda given: (
+    given['timeout_seconds'] is None
+    or (1 <= given['timeout_seconds'] <= 1e6 and given['pool'] == 'threads')
+  ),
+  '--timeout_seconds takes 1 to 1000000 seconds, and needs --pool=threads',
+)
 MEASURE = flags.DEFINE_bool(
   'measure',
   False,
@@ -182,7 +197,9 @@ def pool(trace: Trace | None) -> pools.Virtual | pools.Threads | None:
   """Where the workers run; None for the virtual clock of the settings."""
   if trace is not None:
     return pools.Virtual(trace, counterfactual=COUNTERFACTUAL.value)
-  return pools.Threads() if POOL.value == 'threads' else None
+  if POOL.value == 'threads':
+    return pools.Threads(timeout_seconds=TIMEOUT_SECONDS.value)
+  return None
 
 
 def load_trace() -> Trace | None:

@@ -30,7 +30,7 @@ REPEATS = flags.DEFINE_integer('repeats', 40, 'Number of gradients timed.', 1)
 
 def without_softmax(model, params, batch, key):
   """The decoder's last layer instead of the loss over the vocabulary."""
-  module = model.bind(params)
+  module = model.network.bind(params)
   encode, decode = jax.random.split(key)
   source, target = batch['source_segments'], batch['target_segments']
   memory = module.encode(batch['source'], source, encode)

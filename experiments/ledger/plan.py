@@ -4,7 +4,6 @@ import math
 import re
 import statistics
 import time
-import types
 from collections.abc import Iterable, Iterator, Sequence
 
 import jax
@@ -13,7 +12,7 @@ import numpy as np
 from experiments.ledger import execute, runs, scales, texts
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import Stored
-from stale_adam.nmt import translation
+from stale_adam.nmt import network
 from stale_adam.policy import Communication
 
 
@@ -106,8 +105,8 @@ def size(settings: Settings) -> tuple[int, int]:
   device, at the nominal size of the vocabulary. The bytes include parameters,
   batch, gradient and all intermediate arrays.
   """
-  pieces = types.SimpleNamespace(size=settings.vocabulary)
-  model = translation.Model(settings.model, pieces, settings.sizes)
+  sizes = tuple(sorted(settings.sizes.items()))
+  model = network.Network(settings.model, settings.vocabulary, sizes)
   key = jax.random.key(0)
   params = jax.eval_shape(model.init, key)
   rows, source, target = settings.shape
@@ -118,7 +117,7 @@ def size(settings: Settings) -> tuple[int, int]:
     'target': ids(target),
     'target_segments': ids(target),
   }
-  loss = lambda p, b, k: model.losses(p, b, k, settings.smoothing)[0]
+  loss = network.Loss(model, settings.smoothing)
   gradient = jax.jit(jax.value_and_grad(loss)).lower(params, batch, key)
   memory = gradient.compile().memory_analysis()
   taken = (

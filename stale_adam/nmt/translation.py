@@ -11,24 +11,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import flax.nnx as nnx
 import jax
-import jax.numpy as jnp
 import numpy as np
 import sacrebleu
 
 from stale_adam import checks
 from stale_adam.nmt import identity
+from stale_adam.nmt import network as network_lib
 from stale_adam.nmt.data import batches as batches_lib
 from stale_adam.nmt.data.corpus import Corpus
 from stale_adam.nmt.data.text import Pairs
-from stale_adam.nmt.data.vocabulary import BOS, Vocabulary
-from stale_adam.nmt.models import beam as beam_lib
-from stale_adam.nmt.models import layers
-from stale_adam.nmt.models.loss import cross_entropy
-from stale_adam.nmt.models.rnn import Rnn
-from stale_adam.nmt.models.transformer import Transformer
-from stale_adam.problem import Batch, Params, Problem
+from stale_adam.nmt.data.vocabulary import Vocabulary
+from stale_adam.problem import Params, Problem
 from stale_adam.training import checkpoint
 from stale_adam.training.task import Evaluation
 
@@ -36,8 +30,6 @@ VOCABULARY = 'vocabulary.model'  # File beside the parameters.
 EXAMPLES = 10  # Sentences of the first test that are kept as examples.
 _BUCKET = 16  # Source lengths are rounded up to a multiple of this.
 _POSITIONS = 2048  # Of the source, decoded together.
-
-Network = Transformer | Rnn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,18 +46,15 @@ class Model:
   vocabulary: Vocabulary
   sizes: Mapping[str, Any]
 
-  def build(self, key: jax.Array) -> Network:
-    """A module with fresh parameters."""
-    kinds: dict[str, Callable[..., Network]]
-    kinds = {'transformer': Transformer, 'rnn': Rnn}
-    if self.kind not in kinds:
-      raise ValueError(f'model={self.kind!r}: use one of {sorted(kinds)}')
-    size = self.vocabulary.size
-    return kinds[self.kind](size, **self.sizes, rngs=nnx.Rngs(key))
+  @functools.cached_property
+  def network(self) -> network_lib.Network:
+    """The model without its vocabulary, of which only the size counts."""
+    sizes = tuple(sorted(self.sizes.items()))
+    return network_lib.Network(self.kind, self.vocabulary.size, sizes)
 
   def init(self, key: jax.Array) -> Params:
     """Fresh parameters as a pure dict of arrays."""
-    return nnx.to_pure_dict(nnx.state(self.build(key)))
+    return self.network.init(key)
 
   def metadata(self) -> dict[str, Any]:
     """What `load` needs beside the parameters and the vocabulary's file."""
@@ -74,46 +63,6 @@ class Model:
       'sizes': dict(self.sizes),
       'vocabulary_sha256': self.vocabulary.sha256,
     }
-
-  @functools.cached_property
-  def _graph(self) -> nnx.GraphDef[Network]:
-    return nnx.split(nnx.eval_shape(lambda: self.build(jax.random.key(0))))[0]
-
-  def bind(self, params: Params) -> Network:
-    """The module with these parameters; cheap inside jit, slow outside."""
-    return nnx.merge(self._graph, params)
-
-  def losses(
-    self,
-    params: Params,
-    batch: Mapping[str, jax.Array],
-    key: jax.Array | None,
-    smoothing: float,
-  ) -> tuple[jax.Array, jax.Array]:
-    """Sum of the cross-entropy over a batch's target words, and their number.
-
-    Args:
-      params: as `init` returns.
-      batch: as `Batches.batch` returns.
-      key: for dropout; None switches it off.
-      smoothing: of the labels.
-    """
-    model = self.bind(params)
-    encode, decode = (None, None) if key is None else jax.random.split(key)
-    source, target = batch['source_segments'], batch['target_segments']
-    memory = model.encode(batch['source'], source, encode)
-    inputs = layers.shift(batch['target'], target, BOS)
-    hidden = model.decode(memory, source, inputs, target, decode)
-    weights = (target > 0).astype(hidden.dtype).reshape(-1)
-    loss = cross_entropy(
-      hidden.reshape(-1, hidden.shape[-1]),
-      model.embedding.table[...],
-      batch['target'].reshape(-1),
-      weights,
-      smoothing,
-      _chunk(weights.size),
-    )
-    return loss, jnp.sum(weights)
 
   def translate(
     self,
@@ -167,13 +116,7 @@ class Model:
 
   @functools.cached_property
   def _search(self) -> Callable[..., jax.Array]:
-    def search(
-      params: Params, source: jax.Array, segments: jax.Array, beam: int
-    ) -> jax.Array:
-      length = source.shape[1] * 3 // 2 + 10
-      return beam_lib.search(self.bind(params), source, segments, beam, length)
-
-    return jax.jit(search, static_argnums=3)
+    return functools.partial(network_lib.search, self.network)
 
 
 def load(directory: str | os.PathLike) -> tuple[Model, Params]:
@@ -221,7 +164,7 @@ def load(directory: str | os.PathLike) -> tuple[Model, Params]:
 
 def _form(params: Params) -> Any:
   """Structure, shapes and types."""
-  return jax.tree.map(lambda x: (np.shape(x), jnp.result_type(x)), params)
+  return jax.tree.map(lambda x: (np.shape(x), x.dtype), params)
 
 
 class Translation:
@@ -262,11 +205,8 @@ class Translation:
     self.batches = self._batches('training', corpus.train, shape, seed)
     self.validation = self._batches('validation', corpus.validation, shape, 0)
 
-    def loss(params: Params, batch: Batch, key: jax.Array) -> jax.Array:
-      total, words = model.losses(params, batch, key, smoothing)
-      return total / jnp.maximum(words, 1)
-
-    self.problem = Problem(model.init, loss, self.batches.batch)
+    loss = network_lib.Loss(model.network, smoothing)
+    self.problem = Problem(model.network.init, loss, self.batches.batch)
 
   def _batches(
     self, part: str, pairs: Pairs, shape: batches_lib.Shape, seed: int
@@ -309,12 +249,9 @@ class Translation:
     sums = np.zeros(2)
     for batch_id in range(self.validation.first_epoch):
       batch = self.validation.batch(batch_id)
-      sums += np.array([float(x) for x in self._losses(params, batch)])
+      found = network_lib.losses(self.model.network, params, batch)
+      sums += np.array([float(x) for x in found])
     return float(sums[0] / sums[1])
-
-  @functools.cached_property
-  def _losses(self) -> Callable[..., tuple[jax.Array, jax.Array]]:
-    return jax.jit(lambda p, b: self.model.losses(p, b, None, 0.0))
 
   def validation_score(self, params: Params) -> float:
     """sacreBLEU of the validation set."""
@@ -342,10 +279,3 @@ class Translation:
     metric = sacrebleu.metrics.BLEU()
     score = metric.corpus_score(texts, [pairs.target]).score
     return score, str(metric.get_signature()), texts
-
-
-def _chunk(positions: int) -> int:
-  """The largest divisor of `positions` up to 128: a cache's worth of logits."""
-  return next(
-    c for c in range(min(128, positions), 0, -1) if positions % c == 0
-  )

@@ -19,6 +19,7 @@ from stale_adam.worker import Push, Times
 
 _PATIENCE = 5.0  # Seconds that `end` waits for gradients under way.
 _JAX = os.path.dirname(jax.__file__)
+_COMPILER = os.path.join(_JAX, '_src', 'compiler.py')
 
 
 class Job(NamedTuple):
@@ -100,9 +101,8 @@ class DeviceThreads:
       WorkerHangs: if a job takes longer than `timeout_seconds`.
     """
     while True:
-      wait = None
-      if timeout_seconds is not None:
-        wait = self._remaining(timeout_seconds)
+      # Before every arrival: others may arrive for ever while one hangs.
+      wait = timeout_seconds and self._remaining(timeout_seconds)
       try:
         arrival = self.arrivals.get(timeout=wait)
       except queue.Empty:
@@ -113,11 +113,11 @@ class DeviceThreads:
 
   def end(self) -> None:
     """End the threads; wait for those that compute, but not for ever."""
-    if not self.closed:
-      self.closed = True
-      for inbox in self._inboxes:
-        inbox.put(None)
-      self.arrivals.put(contract.PoolClosed())  # For whoever waits.
+    self.closed = True
+    # At every call: a signal may have interrupted the one before.
+    for inbox in self._inboxes:
+      inbox.put(None)
+    self.arrivals.put(contract.PoolClosed())  # For whoever waits.
     deadline = time.monotonic() + _PATIENCE
     for thread in self._threads:
       # The garbage collector may call this in any thread.
@@ -134,16 +134,17 @@ class DeviceThreads:
     does not allow. A thread that is blocked elsewhere does not come back.
     """
     try:
-      self.end()
-      busy = [thread for thread in self._threads if thread.is_alive()]
-      if any(_inside_jax(_frame(thread)) for thread in busy):
+      if not self.closed:
+        self.end()
+      inside = [t for t in self._threads if _inside_jax(_frame(t))]
+      if inside:
         logging.getLogger(__name__).warning(
-          'waiting for %d threads inside JAX; Ctrl-C ends at once', len(busy)
+          'waiting for %d threads inside JAX; Ctrl-C ends at once', len(inside)
         )
-      for thread in busy:
-        _outlast(thread)
+      _outlast(self._threads)
     except KeyboardInterrupt:
-      sys.stdout.flush()
+      with contextlib.suppress(Exception):
+        sys.stdout.flush()
       os._exit(130)  # Any other way out may abort.
 
   def _remaining(self, timeout_seconds: float) -> float:
@@ -232,21 +233,20 @@ def _inside_jax(frame: FrameType | None) -> bool:
   return False
 
 
-def _outlast(thread: threading.Thread) -> None:
-  """Wait for a thread, as long as JAX traces or compiles in it.
+def _outlast(threads: Sequence[threading.Thread]) -> None:
+  """Wait for threads, as long as JAX traces or compiles in one of them.
 
   Tracing moves from place to place; while XLA compiles, the innermost frame is
   in JAX's compiler.py. Everything else gets `_PATIENCE` seconds.
   """
   deadline, last = time.monotonic() + _PATIENCE, None
-  while thread.is_alive() and time.monotonic() < deadline:
-    thread.join(0.1)
-    frame = _frame(thread)
-    if frame is None or not _inside_jax(frame):
-      continue
-    place = frame.f_code, frame.f_lasti
-    compiles = frame.f_code.co_filename == os.path.join(
-      _JAX, '_src', 'compiler.py'
-    )
-    if compiles or place != last:
-      deadline, last = time.monotonic() + _PATIENCE, place
+  while time.monotonic() < deadline:
+    alive = [thread for thread in threads if thread.is_alive()]
+    if not alive:
+      return
+    alive[0].join(0.1)
+    frames = [f for f in map(_frame, alive) if f and _inside_jax(f)]
+    places = [(f.f_code, f.f_lasti) for f in frames]
+    compiles = any(code.co_filename == _COMPILER for code, _ in places)
+    if compiles or (places and places != last):
+      deadline, last = time.monotonic() + _PATIENCE, places

@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-import math
+import threading
 import weakref
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -37,7 +37,7 @@ class Threads(contract.Pool):
       None: any time.
 
   Raises:
-    ValueError: if `timeout_seconds` is not a positive number.
+    ValueError: if `timeout_seconds` is not a positive number, or too large.
   """
 
   def __init__(
@@ -45,10 +45,11 @@ class Threads(contract.Pool):
     devices: Sequence[jax.Device] | None = None,
     timeout_seconds: float | None = None,
   ):
-    if timeout_seconds is not None and not 0 < timeout_seconds < math.inf:
+    longest = threading.TIMEOUT_MAX
+    if timeout_seconds is not None and not 0 < timeout_seconds <= longest:
       raise ValueError(
-        f'timeout_seconds={timeout_seconds}: give a positive number of '
-        'seconds, or None to wait for any time'
+        f'timeout_seconds={timeout_seconds}: give a positive number of seconds '
+        f'up to {longest:.0f}, or None to wait for any time'
       )
     self._timeout_seconds = timeout_seconds
     self._devices = tuple(jax.local_devices() if devices is None else devices)

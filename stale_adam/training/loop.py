@@ -13,7 +13,7 @@ import tensorboardX
 import tqdm
 
 from stale_adam.policy import Policy
-from stale_adam.pools.contract import Pool
+from stale_adam.pools.contract import Pool, WorkerHangs
 from stale_adam.problem import Params
 from stale_adam.server import Reply, Server, serve
 from stale_adam.trace import Trace
@@ -103,6 +103,7 @@ def train(
   Raises:
     ValueError: if `out` holds the state of another run.
     Interrupted: after SIGINT or SIGTERM, when the state has been saved.
+    WorkerHangs: from the pool, when the state has been saved.
   """
   total = int(budget.epochs * task.units_per_epoch)
   begun = resume.load(
@@ -135,8 +136,11 @@ def train(
   if begun:
     run.go_on(begun[1])
   saver = resume.Saver(out, save_seconds)
-  try:
-    with resume.signals() as caught:
+  save = lambda s: saver.save(resume.capture(s, run.progress()), identity)
+  server: Server | None = None
+  # Until everything is closed: a second signal does not wait for that.
+  with resume.signals() as caught:
+    try:
       for server, point in run.points(arrivals):
         if point is not None:
           names = ('train_loss', 'validation_loss', task.metric)
@@ -150,14 +154,21 @@ def train(
           continue
         if save_seconds is not None:
           if point is not None or caught or saver.due():
-            saver.save(resume.capture(server, run.progress()), identity)
+            save(server)
         if caught:
-          raise resume.Interrupted(caught[0], run.told(out, save_seconds))
-  finally:
-    pool.close()
-    writer.close()
-    bar.close()
-    saver.wait()
+          break
+    except WorkerHangs as error:  # The last server is as it was yielded.
+      if save_seconds is not None and server and resume.whole(server):
+        save(server)
+        error.add_note(run.told(out, save_seconds))
+      raise
+    finally:
+      pool.close()
+      writer.close()
+      bar.close()
+      saver.wait()
+  if caught:
+    raise resume.Interrupted(caught[0], run.told(out, save_seconds))
   return Outcome(run.curve, run.best_params, run.arrived(), run.seconds, task)
 
 

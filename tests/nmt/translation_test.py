@@ -131,7 +131,7 @@ def reference(model, params):
 
   @jax.jit
   def decode(source, source_segments, inputs, segments):
-    module = model.bind(params)
+    module = model.network.bind(params)
     memory = module.encode(source, source_segments)
     hidden = module.decode(memory, source_segments, inputs, segments)
     return hidden, module.embedding.table[...]
@@ -173,7 +173,7 @@ def test_losses_sum_over_the_words(model, params, task, pieces, reference):
   pairs = of_batch(batch, pieces)
   assert len(pairs.source) > SHAPE.rows  # Some row holds several.
   costs, words = reference(pairs, 0.2)
-  run = jax.jit(lambda p, b: model.losses(p, b, None, 0.2))
+  run = jax.jit(lambda p, b: model.network.losses(p, b, None, 0.2))
   loss, count = run(params, batch)
   assert count == words.sum() == task.units(0)
   np.testing.assert_allclose(loss, costs.sum(), rtol=1e-4)

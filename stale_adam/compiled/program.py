@@ -96,16 +96,25 @@ def scan(
     copies = lambda x: jnp.broadcast_to(x, (static.kept, *x.shape))
     carry = carry._replace(pullable=jax.tree.map(copies, carry.held[0]))
 
-  def group(carry: Carry, row: Any) -> tuple[Carry, Any]:
-    columns, (ids, batches) = row
-    pullable, published, held, memory = carry
-    mine: Any = 0
-    if static.devices > 1:
-      mine = jax.lax.axis_index(worker_lib.AXIS)
-    where = columns['pulled' if static.reply is None else 'worker']
+  mine: Any = 0
+  if static.devices > 1:
+    mine = jax.lax.axis_index(worker_lib.AXIS)
+  where = part['pulled' if static.reply is None else 'worker']
+
+  def taken(pullable: Any, where: jax.Array) -> list[Params]:
+    """What is read of the versions for a group: this device's snapshot, first.
+
+    A method needs that of every push.
+    """
+    pushes = [mine, *(range(static.devices) if static.per_push else ())]
     at = lambda i: jax.tree.map(lambda x: x[where[i]], pullable)
+    return [at(i) for i in pushes]
+
+  def group(before: Any, row: Any) -> tuple[Any, Any]:
+    (pullable, published, held, memory), (params, *pulled) = before
+    columns, after, (ids, batches) = row
     loss, message, memory = _message(
-      static, at(mine), key, ids, batches, columns, mine, memory
+      static, params, key, ids, batches, columns, mine, memory
     )
     sent = [(message, _mean(static, loss, columns['batches'][mine], held))]
     if static.devices > 1:
@@ -116,7 +125,7 @@ def scan(
       ]
     for i, (message, own_loss) in enumerate(sent):
       pushed = {name: columns[name][i] for name in _PUSHED}
-      pushed['pulled'] = None if static.per_push is None else at(i)
+      pushed['pulled'] = pulled[i] if pulled else None
       pushed['loss'] = own_loss
       which = jnp.searchsorted(np.array(static.cases), columns['case'][i])
       held = jax.lax.switch(which, branches, held, message, pushed)
@@ -126,9 +135,17 @@ def scan(
       new = lambda x, y: jnp.where(columns['published'][0], x, y)
       published = jax.tree.map(new, held[0], published)
       pullable = _answer(static.reply, columns, pullable, published, held)
-    return Carry(pullable, published, held, memory), loss
+    # Read after the last write. If they were read in the next iteration, before
+    # its write, XLA would copy all versions at every push.
+    return (
+      Carry(pullable, published, held, memory),
+      taken(pullable, after),
+    ), loss
 
-  return jax.lax.scan(group, carry, (part, own))
+  begin = carry, taken(carry.pullable, where[0])
+  rows = part, jnp.roll(where, -1, axis=0), own
+  (carry, _), losses = jax.lax.scan(group, begin, rows)
+  return carry, losses
 
 
 # Programs are kept by what they are made of, as those of the server are.

@@ -11,7 +11,7 @@ from stale_adam.transforms.parts import Tree, update_if, zeros
 
 
 class AccumulateState(NamedTuple):
-  """`accumulator` is the sum of `summed` gradients."""
+  """`accumulator` is the sum of `summed` gradients, if there are any."""
 
   summed: jax.Array
   accumulator: Tree
@@ -57,19 +57,23 @@ def accumulate(
   def update(
     updates: Tree, state: Any, params: Tree = None, **extra_args: Any
   ) -> tuple[Tree, AccumulateState]:
-    total = jax.tree.map(
-      lambda a, g: a + jnp.asarray(g, a.dtype), state.accumulator, updates
+    # Selected, not multiplied: 0 x NaN is NaN. The last sum is forgotten here,
+    # not when it is used: XLA would copy it.
+    old = jax.tree.map(
+      lambda a: jnp.where(state.summed == 0, jnp.zeros_like(a), a),
+      state.accumulator,
     )
+    total = jax.tree.map(lambda a, g: a + jnp.asarray(g, a.dtype), old, updates)
     summed = (state.summed + 1) % every
-    full = summed == 0
-    gradient = jax.tree.map(lambda a: a / every, total) if use_mean else total
     like = updates if params is None else params
-    gradient = sums.narrowed(gradient, like)
+
+    def gradient() -> Tree:
+      mean = jax.tree.map(lambda a: a / every, total) if use_mean else total
+      return sums.narrowed(mean, like)
+
     updates, inner_state = update_if(
-      full, inner, gradient, state.inner_state, params, extra_args
+      summed == 0, inner, gradient, state.inner_state, params, extra_args
     )
-    # Selected, not multiplied: 0 x NaN is NaN.
-    rest = jax.tree.map(lambda a: jnp.where(full, jnp.zeros_like(a), a), total)
-    return updates, AccumulateState(summed, rest, inner_state)
+    return updates, AccumulateState(summed, total, inner_state)
 
   return optax.GradientTransformationExtraArgs(init, update)

@@ -21,7 +21,11 @@ from stale_adam.transforms.pulled import VersionsState, check_pulled
 
 
 class QueueState(NamedTuple):
-  """The last gradients in a ring; the next one goes to slot calls mod size."""
+  """The last s + 1 gradients in a ring; the next goes to slot calls mod s + 1.
+
+  With s slots, the oldest would be read from the slot that is then overwritten,
+  and XLA would copy the whole ring first.
+  """
 
   calls: jax.Array
   queue: Tree
@@ -107,27 +111,28 @@ def _queue(
   inner: optax.GradientTransformationExtraArgs, size: int
 ) -> optax.GradientTransformationExtraArgs:
   """Constant staleness: a ring of gradients."""
+  slots = size + 1
 
   def init(params: Tree) -> QueueState:
-    queue = copies(zeros(params), size)
+    queue = copies(zeros(params), slots)
     return QueueState(jnp.int32(0), queue, inner.init(params))
 
   def update(
     updates: Tree, state: Any, params: Tree = None, **extra_args: Any
   ) -> tuple[Tree, QueueState]:
     calls, full = state.calls, state.calls >= size
-    oldest = jax.tree.map(lambda ring: ring[calls % size], state.queue)
     queue = jax.tree.map(
-      lambda ring, g: ring.at[calls % size].set(jnp.asarray(g, ring.dtype)),
+      lambda ring, g: ring.at[calls % slots].set(jnp.asarray(g, ring.dtype)),
       *(state.queue, updates),
     )
+    oldest = lambda: jax.tree.map(lambda ring: ring[(calls + 1) % slots], queue)
     late = jnp.minimum(calls - size, size)
     updates, inner_state = update_if(
       *(full, inner, oldest, state.inner_state, params),
       with_staleness(extra_args, late),
     )
-    # It cycles through 2 size .. 3 size - 1 in the end: no overflow.
-    calls = jnp.where(calls == 3 * size - 1, 2 * size, calls + 1)
+    # It cycles through 2 slots .. 3 slots - 1 in the end: no overflow.
+    calls = jnp.where(calls == 3 * slots - 1, 2 * slots, calls + 1)
     return updates, QueueState(calls, queue, inner_state)
 
   def update_now(

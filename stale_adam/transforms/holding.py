@@ -64,10 +64,11 @@ def hold(
     )
 
   def init(params: Tree) -> HoldState:
+    # Two zeros: an array must not be donated twice.
     zero, inner_state = jnp.int32(0), inner.init(params)
     if phases is None:
       snapshot = jax.tree.map(lambda x: x[0], copies(params, 1))
-      return HoldState(zero, zero, snapshot, inner_state)
+      return HoldState(zero, jnp.int32(0), snapshot, inner_state)
     snapshots = copies(params, len(phases))
     staleness = jnp.zeros(len(phases), jnp.int32)
     return HoldState(zero, staleness, snapshots, inner_state)

@@ -1,6 +1,6 @@
 """What the transformations share: conditional updates, trees, checks."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -27,13 +27,17 @@ def with_staleness(
 def update_if(
   ready: jax.Array,
   inner: optax.GradientTransformationExtraArgs,
-  gradient: Tree,
+  gradient: Callable[[], Tree],
   inner_state: Tree,
   params: Tree,
   extra_args: Mapping[str, Any],
 ) -> tuple[Tree, Tree]:
-  """An inner update if ready; else zero updates and the same inner state."""
-  run = lambda: inner.update(gradient, inner_state, params, **extra_args)
+  """An inner update if ready; else zero updates and the same inner state.
+
+  The gradient is computed inside the condition, so that XLA fuses it with the
+  update.
+  """
+  run = lambda: inner.update(gradient(), inner_state, params, **extra_args)
 
   def wait() -> tuple[Tree, Tree]:
     updates, after = jax.eval_shape(run)

@@ -55,8 +55,8 @@ def compiled_update(update, accumulator):
   optimizer = sa.adam(sa.inverse_sqrt(1e-3, 10))
   params = large()
   state = server.init(optimizer, params).optimizer_state
-  staleness = (np.int32(0), np.int32(1))
-  arguments = (state, (), params, accumulator, params, None, staleness)
+  sums_of = (np.int32(0), np.int32(1), None)
+  arguments = (state, (), params, accumulator, params, None, sums_of)
   return update.lower(optimizer, None, *arguments).compile()
 
 

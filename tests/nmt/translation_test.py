@@ -276,8 +276,10 @@ def test_a_model_that_a_run_left_translates_the_same(model, params, tmp_path):
 
 def test_another_vocabulary_is_refused(pieces, tmp_path):
   """Any of 40 flipped bits, a cut file, and that of another text."""
-  model = translation.Model('transformer', pieces, SIZES['transformer'])
-  checkpoint.save(tmp_path / 'params.npz', {}, model.metadata())
+  own = SIZES['transformer'] | {'dropout': 0.0}
+  model = translation.Model('transformer', pieces, own)
+  params = model.init(jax.random.key(0))
+  checkpoint.save(tmp_path / 'params.npz', params, model.metadata())
   path = tmp_path / translation.VOCABULARY
   other = vocabulary.train(grammar.corpus(train=201).train, 150, tmp_path)
   damaged = [other.model, pieces.model[:-1], pieces.model + b'\0', b'']
@@ -345,11 +347,12 @@ def test_one_endless_line_does_not_decide_how_long_scores_take(
 @pytest.mark.parametrize('sizes', [{'size': 12}, {'depth': 2}, {'hidden': 'x'}])
 def test_parameters_of_another_model_are_refused(pieces, tmp_path, sizes):
   own = SIZES['transformer'] | {'dropout': 0.0}
-  params = translation.Model('transformer', pieces, own).init(jax.random.key(0))
+  model = translation.Model('transformer', pieces, own)
+  params, known = model.init(jax.random.key(0)), model.metadata()
   pieces.save(tmp_path / translation.VOCABULARY)
   path = tmp_path / 'params.npz'
-  checkpoint.save(path, params, {'model': 'transformer', 'sizes': own})
+  checkpoint.save(path, params, known)
   translation.load(tmp_path)
-  checkpoint.save(path, params, {'model': 'transformer', 'sizes': own | sizes})
+  checkpoint.save(path, params, known | {'sizes': own | sizes})
   with pytest.raises(ValueError, match='params.npz (has other|describes a)'):
     translation.load(tmp_path)

@@ -268,5 +268,5 @@ def test_a_failure_at_once(run, tmp_path):
 @pytest.mark.parametrize('name', ['epochs', 'validate_every', 'patience'])
 @pytest.mark.parametrize('value', [0, -1, NAN])
 def test_a_budget_is_positive(name, value):
-  with pytest.raises(ValueError, match=f'{name}={value}: use a positive'):
+  with pytest.raises(ValueError, match=f'{name}={value}: use a (whole|finite)'):
     Budget(**{name: value})

@@ -5,7 +5,6 @@ message is that of the results. Parameters are never touched, workers hold them.
 """
 
 import functools
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -118,42 +117,7 @@ def _transform(
   return state, message
 
 
-class _Compiled:
-  """A compiled function of transformations, which are static, and arrays.
-
-  Its programs are kept for the last 16 of these only: every learning rate makes
-  another one, and `jax.jit` would keep them all.
-
-  Args:
-    function: of `static` transformations, and arrays.
-    static: how many of its arguments are transformations.
-    donated: which of the arrays.
-  """
-
-  def __init__(
-    self, function: Callable[..., Any], static: int, donated: Sequence[int]
-  ):
-    functools.update_wrapper(self, function)
-    self._static = static
-
-    @functools.lru_cache(maxsize=16)
-    def program(*transformations: Transformation | None) -> Any:
-      known = functools.partial(function, *transformations)
-      return jax.jit(known, donate_argnums=donated)
-
-    self._program = program
-
-  def __call__(self, *arguments: Any) -> Any:
-    program = self._program(*arguments[: self._static])
-    return program(*arguments[self._static :])
-
-  def lower(self, *arguments: Any) -> jax.stages.Lowered:
-    """As of `jax.jit`."""
-    program = self._program(*arguments[: self._static])
-    return program.lower(*arguments[self._static :])
-
-
-@functools.partial(_Compiled, static=1, donated=(0, 1))
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def start(
   per_push: Transformation | None,
   state: Any,
@@ -165,7 +129,7 @@ def start(
   return _transform(per_push, state, message, params, more)
 
 
-@functools.partial(_Compiled, static=1, donated=(0, 1))
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=(1, 2))
 def add(
   per_push: Transformation | None,
   state: Any,
@@ -188,7 +152,7 @@ def add_loss(total: Any, loss: Any) -> Any:
   return total + loss.astype(total.dtype)
 
 
-@functools.partial(_Compiled, static=2, donated=(0, 1, 2))
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=(2, 3, 4))
 def update(
   optimizer: Transformation,
   per_push: Transformation | None,

@@ -1,6 +1,7 @@
 """Records by run, and what tables read from them."""
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -89,13 +90,17 @@ def spread(numbers: Sequence[float | None], digits: int = 1) -> str:
   """Mean and standard deviation over the seeds, such as '31.2 ± 0.4'.
 
   A single number has no deviation. None means "never"; the text gives the
-  number of seeds that are None.
+  number of seeds that are None. A seed whose number is NaN has diverged: then
+  the others have no mean to speak of.
   """
   there = [number for number in numbers if number is not None]
   if not numbers:
     return 'not run yet'
   if not there:
     return 'never'
+  if lost := sum(map(math.isnan, there)):
+    several = f' in {lost} of {len(numbers)}' if len(numbers) > 1 else ''
+    return f'diverged{several}'
   text = f'{statistics.fmean(there):,.{digits}f}'
   if len(there) > 1:
     text += f' ± {statistics.stdev(there):,.{digits}f}'

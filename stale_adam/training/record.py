@@ -119,6 +119,8 @@ def validate(record: dict[str, Any]) -> None:
     if field not in record:
       raise ValueError(f'record field {field!r} is missing: add it')
     _check(repr(field), record[field], kind)
+  if not record['curve']:
+    raise ValueError("record field 'curve' has no points: add a validation")
   for i, point in enumerate(record['curve']):
     _check(f'curve[{i}]', point, dict)
   needed = {*_POINT, name, *_unit(record, name)}
@@ -177,10 +179,10 @@ def _check(field: str, value: Any, kind: _Kind) -> None:
 
 
 def _unit(record: dict[str, Any], name: str) -> set[str]:
-  """The one field of the curve's points that is the unit; none of no curve."""
+  """The one field of the curve's points that is the unit."""
   found = {key for point in record['curve'] for key in point}
   found -= {*_POINT, name}
-  if record['curve'] and len(found) != 1:
+  if len(found) != 1:
     raise ValueError(
       f'the points of the curve count units of {sorted(found) or "nothing"}: '
       'give them one more field, named after the unit'

@@ -430,8 +430,7 @@ def render(record):
   one, run = One(record), scales.settings('tiny', 'transformer')
   report.summary(one, {'transformer': {'it': run}})
   one.cell(run), one.mean(run), one.seconds(run, 12.0)
-  if record['curve']:
-    one.curve(run, 'updates'), one.curve(run, 'virtual_seconds')
+  one.curve(run, 'updates'), one.curve(run, 'virtual_seconds')
   agrees(record['config'], run)
 
 

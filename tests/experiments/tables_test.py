@@ -1,6 +1,7 @@
 """Tables and figures: what they declare, resume and render."""
 
 import dataclasses
+import math
 import re
 
 import jax
@@ -180,3 +181,16 @@ def test_spread():
   assert spread([1.0]) == '1.0'
   assert spread([1.0, 3.0]) == '2.0 ± 1.4'  # Of a sample: sqrt(2).
   assert spread([1000.0, None, 3000.0], 0) == '2,000 ± 1,414; 1 of 3 never'
+
+
+@pytest.mark.parametrize(
+  'numbers, said',
+  [
+    ([math.nan], 'diverged'),
+    ([1.0, math.nan, 2.0], 'diverged in 1 of 3'),
+    ([None, math.nan], 'diverged in 1 of 2'),
+    ([1.0, 2.0], '1.5 ± 0.7'),
+  ],
+)
+def test_a_seed_that_diverged_is_said(numbers, said):
+  assert spread(numbers) == said

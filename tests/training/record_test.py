@@ -126,6 +126,11 @@ def test_what_is_not_written_leaves_the_old_record_whole(tmp_path, record):
   assert os.listdir(tmp_path) == ['record.json']
 
 
+def test_a_curve_has_a_point(record):
+  with pytest.raises(ValueError, match="'curve' has no points"):
+    results.validate(record | {'curve': []})
+
+
 WRONG = [
   (('curve', 0), 'x'),
   (('curve', 0, 'updates'), '5'),

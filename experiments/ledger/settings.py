@@ -1,7 +1,6 @@
 """The settings of a run: one dataclass, its defaults, and its flags' help."""
 
 import dataclasses
-import functools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -127,14 +126,12 @@ class Settings:
 
   def transformation(self) -> optax.GradientTransformation:
     """The optimizer with its learning rate schedule."""
-    return _transformation(
-      self.optimizer,
-      self.learning_rate,
-      self.warmup_updates,
-      self.decay_after,
-      self.ticks_per_update,
-      self.start_on_zero,
+    schedule = optimizer.inverse_sqrt(
+      self.learning_rate, self.warmup_updates, self.decay_after
     )
+    schedule = optimizer.ticking(schedule, self.ticks_per_update)
+    made = optimizer.NAMED[self.optimizer](schedule)
+    return optimizer.start_on_zero(made) if self.start_on_zero else made
 
   def clock(self, words: float) -> clock.Clock:
     """The paper's cluster: four workers, timed for batches of `words` words."""
@@ -147,23 +144,6 @@ class Settings:
     made = json.loads(json.dumps(dataclasses.asdict(self)))
     del made['pair']
     return made | {'shape': self.shape._asdict()}
-
-
-# Equal settings have one transformation: programs are kept by it, so that later
-# runs compile nothing.
-@functools.lru_cache(maxsize=64)
-def _transformation(
-  name: str,
-  learning_rate: float,
-  warmup_updates: int,
-  decay_after: int,
-  ticks_per_update: int,
-  start_on_zero: bool,
-) -> optax.GradientTransformation:
-  schedule = optimizer.inverse_sqrt(learning_rate, warmup_updates, decay_after)
-  schedule = optimizer.ticking(schedule, ticks_per_update)
-  made = optimizer.NAMED[name](schedule)
-  return optimizer.start_on_zero(made) if start_on_zero else made
 
 
 def agrees(config: Mapping[str, Any], settings: Settings) -> bool:

@@ -11,7 +11,7 @@ import jax
 from experiments.ledger import directory
 from experiments.ledger.settings import Settings
 from stale_adam import measure as measure_lib
-from stale_adam import pools
+from stale_adam import pools, update
 from stale_adam.clock import Clock
 from stale_adam.nmt import translation
 from stale_adam.nmt.data import batches
@@ -224,3 +224,6 @@ def execute(
     )
   except OSError as error:
     raise OSError(f'{error}; {directory.left(out)}') from error
+  finally:
+    # It is compiled for this run's learning rate; all else serves later runs.
+    update.update.clear_cache()

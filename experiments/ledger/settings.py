@@ -137,14 +137,12 @@ class Settings:
 
   def transformation(self) -> optax.GradientTransformation:
     """The optimizer with its learning rate schedule."""
-    return _transformation(
-      self.optimizer,
-      self.learning_rate,
-      self.warmup_updates,
-      self.decay_after,
-      self.ticks_per_update,
-      self.start_on_zero,
+    schedule = optimizer.inverse_sqrt(
+      self.learning_rate, self.warmup_updates, self.decay_after
     )
+    schedule = optimizer.ticking(schedule, self.ticks_per_update)
+    made = optimizer.NAMED[self.optimizer](schedule)
+    return optimizer.start_on_zero(made) if self.start_on_zero else made
 
   def clock(self, words: float) -> clock.Clock:
     """The paper's cluster: four workers, timed for batches of `words` words."""
@@ -199,23 +197,6 @@ def _check_sizes(sizes: Mapping[str, float]) -> None:
       checks.real(f'sizes={name}', value, 0.0, 0.99)
     else:
       checks.whole(f'sizes={name}', value, 1, 100 if 'depth' in name else 2**14)
-
-
-# Equal settings have one transformation: programs are kept by it, so that later
-# runs compile nothing.
-@functools.lru_cache(maxsize=64)
-def _transformation(
-  name: str,
-  learning_rate: float,
-  warmup_updates: int,
-  decay_after: int,
-  ticks_per_update: int,
-  start_on_zero: bool,
-) -> optax.GradientTransformation:
-  schedule = optimizer.inverse_sqrt(learning_rate, warmup_updates, decay_after)
-  schedule = optimizer.ticking(schedule, ticks_per_update)
-  made = optimizer.NAMED[name](schedule)
-  return optimizer.start_on_zero(made) if start_on_zero else made
 
 
 def agrees(config: Mapping[str, Any], settings: Settings) -> bool:

@@ -41,10 +41,10 @@ def _other_order(
   accumulator,
   params,
   more,
-  staleness,
+  sums_of,
 ):
   """`update_lib.update` with its results the other way round."""
-  del per_push, more, staleness
+  del per_push, more, sums_of
   if accumulator is not None:
     gradient = jax.tree.map(jnp.add, accumulator, gradient)
   updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
@@ -55,8 +55,8 @@ def compiled_update(update, accumulator):
   optimizer = sa.adam(sa.inverse_sqrt(1e-3, 10))
   params = large()
   state = server.init(optimizer, params).optimizer_state
-  staleness = (np.int32(0), np.int32(1))
-  arguments = (state, (), params, accumulator, params, None, staleness)
+  sums_of = (np.int32(0), np.int32(1), None)
+  arguments = (state, (), params, accumulator, params, None, sums_of)
   return update.lower(optimizer, None, *arguments).compile()
 
 

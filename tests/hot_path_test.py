@@ -41,10 +41,10 @@ def _other_order(
   accumulator,
   params,
   more,
-  staleness,
+  sums_of,
 ):
   """`update_lib.update` with its results the other way round."""
-  del per_push, more, staleness
+  del per_push, more, sums_of
   if accumulator is not None:
     gradient = jax.tree.map(jnp.add, accumulator, gradient)
   updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)

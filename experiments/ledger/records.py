@@ -85,6 +85,16 @@ class Records:
     return spread([score(record) for record in self.all(run)], digits)
 
 
+def seconds(record: Record) -> float:
+  """Seconds that a run took.
+
+  Of a resumed run, those of training in all its processes: the provenance is
+  that of the last one alone.
+  """
+  trained = [point['seconds'] for point in record['curve'][-1:]]
+  return max(record['provenance']['seconds'], *trained, 0.0)
+
+
 def spread(numbers: Sequence[float | None], digits: int = 1) -> str:
   """Mean and standard deviation over the seeds, such as '31.2 ± 0.4'.
 

@@ -86,6 +86,17 @@ class Records:
     return spread([score(record) for record in self.all(run)], digits)
 
 
+def seconds(record: Record) -> float | None:
+  """Seconds that a run took; None if they are not known.
+
+  Of a resumed run, those of training in all its processes: the provenance is
+  that of the last one alone.
+  """
+  took = [point['seconds'] for point in record['curve'][-1:]]
+  took.append(record['provenance']['seconds'])
+  return max((one for one in took if one is not None), default=None)
+
+
 def spread(numbers: Sequence[float | None], digits: int = 1) -> str:
   """Mean and standard deviation over the seeds, such as '31.2 ± 0.4'.
 

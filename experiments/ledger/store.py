@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from experiments.ledger import runs, scales, texts
-from experiments.ledger.records import Record, Records
+from experiments.ledger.records import Record, Records, seconds
 from experiments.ledger.settings import Settings, agrees
 from stale_adam.training import record as record_lib
 
@@ -149,5 +149,5 @@ class Stored(Records):
   def durations(self, model: str) -> list[float]:
     """Seconds that each finished run of a model took."""
     found = map(self._read, sorted(self.directory.glob(f'{model}-*.json')))
-    took = [record['provenance']['seconds'] for record in found if record]
-    return [seconds for seconds in took if seconds is not None]
+    took = [seconds(record) for record in found if record]
+    return [one for one in took if one is not None]

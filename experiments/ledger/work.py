@@ -14,6 +14,7 @@ from experiments.ledger import (
   scales,
   texts,
 )
+from experiments.ledger.records import seconds
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import DIGITS, Stored
 from stale_adam.nmt import translation
@@ -130,9 +131,8 @@ def _make(
     else:
       print(f'{out} has this run already; --overwrite trains it again')
     records.add(run, record)
-  seconds = record['provenance']['seconds']
   print(
     f'best {record_lib.metric(record)} {record_lib.best(record):.1f}, '
-    f'{seconds:.0f} s',
+    f'{seconds(record):.0f} s',
     flush=True,
   )

@@ -245,3 +245,15 @@ def test_a_pair_that_a_scale_lacks_has_no_record(scale, tmp_path):
   for pair in paper.TEST:
     run = runs.base('rnn', paper.SYNC, pair=pair)
     assert Stored(scale, tmp_path).get(run) is None
+
+
+def test_a_resumed_run_took_as_long_as_all_its_processes(tmp_path):
+  records = Stored('small', tmp_path)
+  point = RECORD['curve'][-1] | {'seconds': 200.0}  # The last one took 30 s.
+  curve = [*RECORD['curve'][:-1], point]
+  records.add(RUN, made('small', RUN, OTHERS, curve=curve))
+  assert records.durations('transformer') == [200.0]
+  records.add(RUN, made('small', RUN, OTHERS))
+  assert records.durations('transformer') == [30.0]
+  records.add(RUN, made('small', RUN, OTHERS, curve=[]))
+  assert records.durations('transformer') == [30.0]

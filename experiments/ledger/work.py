@@ -133,6 +133,6 @@ def _make(
     records.add(run, record)
   print(
     f'best {record_lib.metric(record)} {record_lib.best(record):.1f}, '
-    f'{seconds(record):.0f} s',
+    f'{seconds(record) or 0:.0f} s',
     flush=True,
   )

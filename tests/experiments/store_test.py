@@ -255,5 +255,3 @@ def test_a_resumed_run_took_as_long_as_all_its_processes(tmp_path):
   assert records.durations('transformer') == [200.0]
   records.add(RUN, made('small', RUN, OTHERS))
   assert records.durations('transformer') == [30.0]
-  records.add(RUN, made('small', RUN, OTHERS, curve=[]))
-  assert records.durations('transformer') == [30.0]

@@ -100,6 +100,36 @@ def test_sums_are_in_place():
     assert not copies(program)
 
 
+@pytest.mark.parametrize(
+  'optimizer',
+  [
+    sa.delay(sa.adam(1e-3), 3),
+    sa.delay(sa.adam(1e-3), [3]),
+    sa.hold(sa.adam(1e-3), 3),
+    sa.accumulate(sa.adam(1e-3), 4),
+  ],
+  ids=['queue', 'versions', 'hold', 'accumulate'],
+)
+def test_transformations_copy_neither_rings_nor_sums(optimizer):
+  """Besides their state, they need no more than the updates they return."""
+
+  @functools.partial(jax.jit, donate_argnums=0)
+  def call(state, gradient, params):
+    more = {}
+    if hasattr(state, 'staleness'):  # Versions are kept.
+      more['pulled'] = sa.pulled_params(state)
+    updates, state = optimizer.update(gradient, state, params, **more)
+    return state, optax.apply_updates(params, updates)
+
+  state = optimizer.init(large())
+  size = sum(x.nbytes for x in jax.tree.leaves(state))
+  memory = call.lower(state, large(), large()).compile().memory_analysis()
+  assert memory.alias_size_in_bytes > size - LEAF
+  assert memory.temp_size_in_bytes < 2.5 * LEAF  # Of two leaves.
+  after, _ = call(state, large(), large())  # Nothing is donated twice.
+  assert jax.tree.structure(after) == jax.tree.structure(state)
+
+
 def test_a_push_reuses_the_memory_of_what_is_dead_and_nothing_else():
   """By address: moments stay, parameters take the gradient's place."""
   address = lambda tree: [

@@ -234,7 +234,7 @@ def read(path: Path) -> Captured:
 def newest(directory: Path) -> Captured | None:
   """The newest state in a run's directory that is whole; None without one.
 
-  A damaged file is named on stderr, and the other generation is used.
+  A damaged file is named on stdout, and the other generation is used.
   """
   found = []
   for name in _FILES:

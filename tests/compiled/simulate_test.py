@@ -211,6 +211,7 @@ def test_seeds_and_rates_can_be_vmapped(toy):
   assert not np.allclose(found.loss[0, 0], found.loss[0, 1])
 
 
+@pytest.mark.parametrize('penalty', [0.0, 1.0])
 @pytest.mark.parametrize(
   'numbers, versions',
   [
@@ -222,13 +223,19 @@ def test_seeds_and_rates_can_be_vmapped(toy):
   ids=['async', 'global', 'sync', 'artificial'],
 )
 def test_keeps_no_more_versions_than_the_largest_staleness_asks_for(
-  numbers, versions
+  numbers, versions, penalty
 ):
-  """Round-robin: N - 1 with G = 1, 1 with G = N, 0, and U - 1; and now."""
+  """Round-robin: N - 1 with G = 1, 1 with G = N, 0, and U - 1; and now.
+
+  Each once: a loss that uses a leaf element by element makes XLA copy them all
+  at every push, if they are read before they are written.
+  """
   order = np.arange(640) % numbers.workers
   found = decisions.record(numbers, order)
   assert found.versions == versions
-  loss = lambda params, batch, key: jnp.vdot(params, batch)
+  loss = lambda params, batch, key: (
+    jnp.vdot(params, batch) + penalty * jnp.sum(params**2)
+  )
   problem = sa.Problem(None, loss, lambda number: np.zeros(1000, np.float32))
   (part, own), *_ = found.parts(problem)
   begin = server.init(optax.identity(), jnp.zeros(1000), numbers.workers)
@@ -238,7 +245,7 @@ def test_keeps_no_more_versions_than_the_largest_staleness_asks_for(
   lowered = program.alone.lower(static, carry, jax.random.key(0), part, own)
   memory = lowered.compile().memory_analysis()
   used = memory.temp_size_in_bytes + memory.output_size_in_bytes
-  assert used < 4000 * (2 * versions + 8)
+  assert used < 4000 * (versions + 8)
 
 
 def test_what_is_traced_is_noticed_wherever_it_is(linear, monkeypatch):

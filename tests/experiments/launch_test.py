@@ -18,8 +18,8 @@ from experiments import launch
 
 
 def main(_):
-  print('begun', flush=True)
   try:
+    print('begun', flush=True)
     if {compiles}:
       hashlib.pbkdf2_hmac('sha512', b'', b'', 2**30)
     threading.Event().wait()

@@ -64,8 +64,8 @@ def delay(
     largest: for a sampler only: its draws are clipped to 0..largest.
 
   Returns:
-    A transformation that keeps s gradients in a queue, or the largest s_u + 1
-    versions, in the parameters' dtypes.
+    A transformation that keeps s + 1 gradients in a ring, or the largest s_u
+    plus one versions, in the parameters' dtypes.
 
   Raises:
     ValueError: if a staleness is not a whole number, or below 0; if key or

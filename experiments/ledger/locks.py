@@ -38,15 +38,13 @@ def hold(path: Path) -> Iterator[None]:
   """Hold the lock until the end of the block; then remove its file.
 
   Args:
-    path: of the lock's file. Its directory is created, and removed at the end
-      if it was created and is still empty.
+    path: of the lock's file. Its directory is created if it is missing, and
+      removed at the end if it is empty.
 
   Raises:
     Locked: naming the process that holds it.
     OSError: if the file cannot be written.
   """
-  created = not path.parent.exists()
-  path.parent.mkdir(parents=True, exist_ok=True)
   try:
     descriptor = _acquire(path)
     try:
@@ -56,15 +54,14 @@ def hold(path: Path) -> Iterator[None]:
       path.unlink(missing_ok=True)  # While it is still ours.
       os.close(descriptor)
   finally:
-    if created:
-      with contextlib.suppress(OSError):
-        path.parent.rmdir()
+    with contextlib.suppress(OSError):  # It has files, or another removed it.
+      path.parent.rmdir()
 
 
 def _acquire(path: Path) -> int:
   """Lock the file, and write into it who we are; returns its descriptor."""
   while True:
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = _open(path)
     try:
       ours = _flock(descriptor)
       held = os.fstat(descriptor)
@@ -80,6 +77,20 @@ def _acquire(path: Path) -> int:
     except BaseException:
       os.close(descriptor)
       raise
+
+
+def _open(path: Path) -> int:
+  """Open the file; create it and its directory if they are missing."""
+  for _ in range(100):
+    # A process that releases the lock may just be removing the directory.
+    with contextlib.suppress(FileNotFoundError, FileExistsError):
+      return _create(path)
+  return _create(path)
+
+
+def _create(path: Path) -> int:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
 
 
 def _flock(descriptor: int) -> bool | None:

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+from concurrent import futures
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,28 @@ def test_a_released_lock_leaves_nothing(holder):
     assert path.exists()
 
 
+def test_holders_in_a_hurry_exclude_each_other_and_leave_nothing(tmp_path):
+  path = tmp_path / 'run' / '.lock'
+  inside, held, refused = [], [], []
+
+  def hurry():
+    for _ in range(300):
+      try:
+        with locks.hold(path):
+          inside.append(None)
+          held.append(len(inside))
+          inside.pop()
+      except locks.Locked:
+        refused.append(None)
+
+  with futures.ThreadPoolExecutor(4) as threads:
+    for each in [threads.submit(hurry) for _ in range(4)]:
+      each.result()
+  assert set(held) == {1} and len(held) + len(refused) == 4 * 300
+  assert refused  # They did meet.
+  assert not path.parent.exists()
+
+
 def test_the_lock_of_a_killed_process_is_free(holder):
   process, path = holder
   process.send_signal(signal.SIGKILL)
@@ -72,7 +95,7 @@ def test_the_lock_of_a_killed_process_is_free(holder):
   assert path.exists()
   with locks.hold(path):
     assert json.loads(path.read_text())['pid'] == os.getpid()
-  assert not path.exists() and path.parent.exists()
+  assert not path.parent.exists()
 
 
 def test_a_process_holds_a_lock_once(tmp_path):
@@ -132,6 +155,7 @@ def test_without_flock_the_file_alone_decides(number, tmp_path, monkeypatch):
     raise OSError(number, 'no locks here')
 
   path, here = tmp_path / '.lock', socket.gethostname()
+  (tmp_path / 'kept').touch()
   monkeypatch.setattr(fcntl, 'flock', none)
   with locks.hold(path), pytest.raises(locks.Locked):
     with locks.hold(path):

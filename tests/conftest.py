@@ -9,6 +9,8 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     os.environ.get('XLA_FLAGS', ''),
+    # As commands do on a few cores. It decides how matrix products round.
+    '--xla_cpu_multi_thread_eigen=false',
     '--xla_force_host_platform_device_count=4',
   ]
 ).strip()

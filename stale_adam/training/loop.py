@@ -17,7 +17,7 @@ from stale_adam.pools.contract import Pool, WorkerHangs
 from stale_adam.problem import Params
 from stale_adam.server import Reply, Server, serve
 from stale_adam.trace import Trace
-from stale_adam.training import checkpoint, resume
+from stale_adam.training import checkpoint, flat_problem, resume
 from stale_adam.training.task import Budget, Task
 from stale_adam.worker import Push, Worker
 
@@ -106,12 +106,15 @@ def train(
     WorkerHangs: from the pool, when the state has been saved.
   """
   total = int(budget.epochs * task.units_per_epoch)
+  form = flat_problem.unchanged(task.problem)
+  if worker is None and reply is None and measure is None:
+    form = flat_problem.form(task.problem, optimizer, per_push)
   begun = resume.load(
-    *(out, identity, task.problem, optimizer, policy, pool, seed),
+    *(out, identity, form.problem, optimizer, policy, pool, seed),
     *(per_push, worker),
   )
   arrivals = serve(
-    task.problem,
+    form.problem,
     optimizer,
     policy,
     pool,
@@ -132,7 +135,7 @@ def train(
     initial=begun[1].units if begun else 0,
   )
   writer = tensorboardX.SummaryWriter(str(out))
-  run = _Run(task, budget, total, bar, pool)
+  run = _Run(task, form, budget, total, bar, pool)
   if begun:
     run.go_on(begun[1])
   saver = resume.Saver(out, save_seconds)
@@ -148,8 +151,8 @@ def train(
           for name, value in (shown | run.measured).items():
             writer.add_scalar(name, value, point[task.unit])
           if max(run.curve, key=_merit(task.metric)) is point:
-            run.best_params = jax.tree.map(np.array, server.params)
-            checkpoint.save(out / 'params.npz', run.best_params, metadata)
+            run.best = jax.tree.map(np.array, server.params)
+            checkpoint.save(out / 'params.npz', run.best_params(), metadata)
         if not resume.whole(server):
           continue
         if save_seconds is not None:
@@ -169,19 +172,25 @@ def train(
       saver.wait()
   if caught:
     raise resume.Interrupted(caught[0], run.told(out, save_seconds))
-  return Outcome(run.curve, run.best_params, run.arrived(), run.seconds, task)
+  return Outcome(run.curve, run.best_params(), run.arrived(), run.seconds, task)
 
 
 class _Run:
   """Counts what arrives, and decides when to validate and when to stop."""
 
   def __init__(
-    self, task: Task, budget: Budget, total: int, bar: tqdm.tqdm, pool: Pool
+    self,
+    task: Task,
+    form: flat_problem.Form,
+    budget: Budget,
+    total: int,
+    bar: tqdm.tqdm,
+    pool: Pool,
   ):
-    self.task, self.budget, self.total = task, budget, total
+    self.task, self.form, self.budget, self.total = task, form, budget, total
     self.bar, self.pool = bar, pool
     self.curve: list[dict[str, Any]] = []
-    self.best_params: Params = None
+    self.best: Params = None  # In the form that is trained.
     self.measured: dict[str, float] = {}  # Means since the last validation.
     self.units = 0
     self.seconds = 0.0
@@ -193,7 +202,7 @@ class _Run:
   def go_on(self, progress: resume.Progress) -> None:
     """Takes over what a run had come to."""
     self.curve = [dict(point) for point in progress.curve]
-    self.best_params, self.units = progress.best, progress.units
+    self.best, self.units = progress.best, progress.units
     self.seconds, self._validated = progress.seconds, progress.validated
     self._parts = [progress.arrived]
 
@@ -205,7 +214,7 @@ class _Run:
       self.units,
       self._training(),
       self._validated,
-      self.best_params,
+      self.best,
       self.arrived(),
     )
 
@@ -216,6 +225,10 @@ class _Run:
       self._pushes = []
     self._parts = [Trace.joined(self._parts)]
     return self._parts[0]
+
+  def best_params(self) -> Params:
+    """The parameters with the best validation, as the task has them."""
+    return jax.tree.map(np.asarray, self.form.params(self.best))
 
   def told(self, out: Path, save_seconds: float | None) -> str:
     """What to say of an interrupted run."""
@@ -266,6 +279,7 @@ class _Run:
 
   def _validate(self, server: Server) -> dict[str, Any]:
     task, trace = self.task, self.arrived()
+    params = self.form.params(server.params)
     new = {k: c[self._validated :] for k, c in trace.columns.items()}
     self._validated = len(trace)
     self.measured = {
@@ -281,8 +295,8 @@ class _Run:
       'virtual_seconds': float(trace.seconds[-1]),
       'seconds': self.seconds,
       'train_loss': float(np.mean(new['loss'])),
-      'validation_loss': task.validation_loss(server.params),
-      task.metric: task.validation_score(server.params),
+      'validation_loss': task.validation_loss(params),
+      task.metric: task.validation_score(params),
     }
     self.curve.append(point)
     best = max(p[task.metric] for p in self.curve)

@@ -1,0 +1,251 @@
+"""A run on its way: what arrived, its validations, and when it ends.
+
+However the run is computed: its course is the same for the same arrivals.
+"""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import tensorboardX
+import tqdm
+
+from stale_adam.problem import Params
+from stale_adam.trace import Trace
+from stale_adam.training import checkpoint, resume
+from stale_adam.training.task import Budget, Task
+from stale_adam.worker import Push
+
+
+@dataclasses.dataclass
+class Outcome:
+  """What training leaves behind.
+
+  Attributes:
+    curve: a point for each validation, with the fields of the result record.
+    best_params: the parameters with the best validation.
+    trace: who arrived when.
+    seconds: spent on training; validation is not counted.
+    task: what was learnt.
+  """
+
+  curve: list[dict[str, Any]]
+  best_params: Params
+  trace: Trace
+  seconds: float
+  task: Task
+
+  @property
+  def best(self) -> dict[str, Any]:
+    """The point of the curve that has the best parameters."""
+    return max(self.curve, key=_merit(self.task.metric))
+
+  def speed(self) -> dict[str, float]:
+    """Units a second, by the pool's clock and by the wall clock."""
+    last = self.curve[-1]
+    # A clock that starts with the first update may not have started.
+    virtual = last['virtual_seconds'] or float('nan')
+    return {
+      'virtual': last[self.task.unit] / virtual,
+      'measured': last[self.task.unit] / max(self.seconds, 1e-9),
+    }
+
+
+class Course:
+  """Counts what arrives, validates, and decides when to validate and stop.
+
+  Args:
+    task: what is learnt.
+    budget: how long to train.
+    out: directory for the best parameters so far (params.npz) and TensorBoard
+      events.
+    metadata: stored with the parameters.
+    title: of the progress bar.
+    begun: what the run has come to, if it is resumed.
+
+  Attributes:
+    curve: validations so far.
+    units: trained on so far.
+    seconds: spent on training until the last pause.
+  """
+
+  def __init__(
+    self,
+    task: Task,
+    budget: Budget,
+    out: Path,
+    metadata: dict[str, Any],
+    title: str,
+    begun: resume.Progress | None = None,
+  ):
+    self._task, self._budget, self._out = task, budget, out
+    self._metadata = metadata
+    self._total = int(budget.epochs * task.units_per_epoch)
+    self.curve: list[dict[str, Any]] = []
+    self.units = 0
+    self.seconds = 0.0
+    self._best: Params = None
+    self._pushes: list[Push] = []  # Those that are in no part yet.
+    self._parts: list[Trace] = []
+    self._validated = 0  # Pushes.
+    self._began: float | None = None
+    if begun:
+      self.curve = [dict(point) for point in begun.curve]
+      self._best, self.units = begun.best, begun.units
+      self.seconds, self._validated = begun.seconds, begun.validated
+      self._parts = [begun.arrived]
+    self._writer = tensorboardX.SummaryWriter(str(out))
+    self._bar = tqdm.tqdm(
+      total=self._total,
+      desc=title,
+      unit=f' {task.unit}',
+      unit_scale=True,
+      dynamic_ncols=True,
+      mininterval=0.5,
+      initial=self.units,
+    )
+
+  def start(self) -> None:
+    """Begins to count the seconds of training."""
+    self._began = time.monotonic()
+
+  @contextlib.contextmanager
+  def paused(self) -> Iterator[None]:
+    """Seconds in the block do not count as training."""
+    self.seconds, self._began = self._training(), None
+    yield
+    self.start()
+
+  def _training(self) -> float:
+    """Seconds spent on training so far."""
+    running = 0.0 if self._began is None else time.monotonic() - self._began
+    return self.seconds + running
+
+  def add(self, push: Push) -> bool:
+    """Counts a push; returns whether the run is to be validated now."""
+    before = self.units
+    units = sum(self._task.units(batch_id) for batch_id in push.ids)
+    self.units += units
+    self._pushes.append(push)
+    self._bar.update(units)
+    every = self._budget.validate_every
+    return self.units >= min((before // every + 1) * every, self._total)
+
+  def arrived(self) -> Trace:
+    """The pushes so far."""
+    if self._pushes:
+      self._parts.append(Trace.of(jax.device_get(self._pushes)))
+      self._pushes = []
+    self._parts = [Trace.joined(self._parts)]
+    return self._parts[0]
+
+  def unvalidated(self) -> bool:
+    """Whether pushes arrived since the last validation."""
+    return self._validated < len(self.arrived())
+
+  def done(self) -> bool:
+    """Whether the budget is spent or validation no longer improves.
+
+    That is, the last `patience` validations brought no lower loss. Only a
+    validation ends a run.
+    """
+    if not self._validated or self.unvalidated():
+      return False
+    if self.units >= self._total:
+      return True
+    losses = [p['validation_loss'] for p in self.curve]
+    finite = [loss if np.isfinite(loss) else np.inf for loss in losses]
+    return len(finite) - 1 - int(np.argmin(finite)) >= self._budget.patience
+
+  def validate(self, params: Params, version: int) -> None:
+    """Adds a point to the curve and its events; keeps the best parameters.
+
+    Args:
+      params: in force.
+      version: updates applied so far.
+    """
+    task, trace = self._task, self.arrived()
+    new = {k: c[self._validated :] for k, c in trace.columns.items()}
+    self._validated = len(trace)
+    point = {
+      'updates': version,
+      'pushes': len(trace),
+      task.unit: self.units,
+      'epochs': self.units / task.units_per_epoch,
+      'virtual_seconds': float(trace.seconds[-1]),
+      'seconds': self.seconds,
+      'train_loss': float(np.mean(new['loss'])),
+      'validation_loss': task.validation_loss(params),
+      task.metric: task.validation_score(params),
+    }
+    self.curve.append(point)
+    self._show(point, float(np.mean(trace.columns['staleness'])))
+    measured = {
+      name: float(np.nanmean(column))
+      for name, column in new.items()
+      if name not in Trace.KNOWN
+    }
+    shown = {
+      name: point[name]
+      for name in ('train_loss', 'validation_loss', task.metric)
+    }
+    for name, value in (shown | measured).items():
+      self._writer.add_scalar(name, value, self.units)
+    if max(self.curve, key=_merit(task.metric)) is point:
+      self._best = jax.tree.map(np.array, params)
+      checkpoint.save(self._out / 'params.npz', self._best, self._metadata)
+
+  def _show(self, point: Mapping[str, Any], staleness: float) -> None:
+    metric = self._task.metric
+    best = max(p[metric] for p in self.curve)
+    self._bar.set_postfix_str(
+      f'loss {point["validation_loss"]:.3f}, {metric} {point[metric]:.4g} '
+      f'(best {best:.4g}), staleness {staleness:.2f}'
+    )
+
+  def progress(self, pool: Mapping[str, Any]) -> resume.Progress:
+    """What the run has come to, with the state of its pool."""
+    return resume.Progress(
+      pool,
+      self.curve,
+      self.units,
+      self._training(),
+      self._validated,
+      self._best,
+      self.arrived(),
+    )
+
+  def told(self, saved: bool) -> str:
+    """What to say of the run when it is interrupted."""
+    count = len(self.arrived())
+    if not saved:
+      return f'interrupted after {count} pushes; no state was saved'
+    return (
+      f'interrupted after {count} pushes, state saved in {self._out}: rerun '
+      'the same command to resume'
+    )
+
+  def outcome(self) -> Outcome:
+    """What training leaves behind."""
+    trace = self.arrived()
+    return Outcome(self.curve, self._best, trace, self.seconds, self._task)
+
+  def close(self) -> None:
+    """Ends the events and the progress bar."""
+    self._writer.close()
+    self._bar.close()
+
+
+def _merit(metric: str) -> Callable[[dict], tuple[float, float]]:
+  """Orders validations by the metric, then by the loss where that is equal."""
+
+  def merit(point: dict) -> tuple[float, float]:
+    loss = point['validation_loss']
+    return point[metric], -loss if np.isfinite(loss) else -np.inf
+
+  return merit

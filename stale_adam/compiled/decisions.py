@@ -5,7 +5,7 @@ runs on empty pytrees, and every push leaves its numbers.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -174,6 +174,14 @@ def bare(full: server.Server) -> server.Server:
     memory={},
     last=None,
   )
+
+
+def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+  """Columns of rows that `dry` yields, [pushes, 1, ...], as for one device."""
+  return {
+    name: np.array([row[name] for row in rows], np.int32)[:, None]
+    for name in _COLUMNS
+  }
 
 
 def span(running: server.Server) -> int:

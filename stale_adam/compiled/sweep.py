@@ -6,7 +6,7 @@ vmap rounds matrix products differently: a run agrees with the same run alone to
 rounding, which grows as the run goes on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -98,19 +98,20 @@ class Sweep:
     return _at(self._carry.held[0], run)
 
   def servers(
-    self, bare: Sequence[server_lib.Server]
-  ) -> list[server_lib.Server]:
-    """The servers of all runs, in host memory.
+    self, bare: Mapping[int, server_lib.Server]
+  ) -> dict[int, server_lib.Server]:
+    """The servers of some runs, in host memory.
 
     Args:
-      bare: the same servers without arrays, as `decisions.dry` yields them.
+      bare: the same servers by run, without arrays, as `decisions.dry` yields
+        them.
     """
     carry = jax.device_get(self._carry)
     at = lambda run: jax.tree.map(lambda x: x[run], carry)
-    return [_server(at(i), server) for i, server in enumerate(bare)]
+    return {run: _server(at(run), server) for run, server in bare.items()}
 
   def keep(self, runs: Sequence[int]) -> None:
-    """Goes on with some of the runs only, which are numbered anew."""
+    """Goes on with these runs, numbered anew; one may occur several times."""
     places = np.array(runs)
     chosen = lambda tree: jax.tree.map(lambda x: x[places], tree)
     self._carry, self._rates = chosen(self._carry), chosen(self._rates)

@@ -65,8 +65,9 @@ class Course:
     out: directory for the best parameters so far (params.npz) and TensorBoard
       events.
     metadata: stored with the parameters.
-    title: of the progress bar.
+    bar: shows the progress, of one run or of several; see `progress_bar`.
     begun: what the run has come to, if it is resumed.
+    together: runs that train as one program with this one; see `together`.
 
   Attributes:
     curve: validations so far.
@@ -80,11 +81,12 @@ class Course:
     budget: Budget,
     out: Path,
     metadata: dict[str, Any],
-    title: str,
+    bar: tqdm.tqdm,
     begun: resume.Progress | None = None,
+    together: int = 0,
   ):
     self._task, self._budget, self._out = task, budget, out
-    self._metadata = metadata
+    self._metadata, self._bar, self._together = metadata, bar, together
     self._total = int(budget.epochs * task.units_per_epoch)
     self.curve: list[dict[str, Any]] = []
     self.units = 0
@@ -99,16 +101,9 @@ class Course:
       self._best, self.units = begun.best, begun.units
       self.seconds, self._validated = begun.seconds, begun.validated
       self._parts = [begun.arrived]
+      bar.initial += self.units
+      bar.update(self.units)
     self._writer = tensorboardX.SummaryWriter(str(out))
-    self._bar = tqdm.tqdm(
-      total=self._total,
-      desc=title,
-      unit=f' {task.unit}',
-      unit_scale=True,
-      dynamic_ncols=True,
-      mininterval=0.5,
-      initial=self.units,
-    )
 
   def start(self) -> None:
     """Begins to count the seconds of training."""
@@ -126,23 +121,43 @@ class Course:
     running = 0.0 if self._began is None else time.monotonic() - self._began
     return self.seconds + running
 
+  def spent(self, seconds: float) -> None:
+    """Counts seconds of training, where `start` does not."""
+    self.seconds += seconds
+
+  def units_of(self, push: Push) -> int:
+    """Units of the batches of a push."""
+    return sum(self._task.units(batch_id) for batch_id in push.ids)
+
+  def due(self, before: int, after: int) -> bool:
+    """Whether a push that leads to so many units is followed by validation."""
+    every = self._budget.validate_every
+    return after >= min((before // every + 1) * every, self._total)
+
+  def spends(self, units: int) -> bool:
+    """Whether so many units spend the budget."""
+    return units >= self._total
+
   def add(self, push: Push) -> bool:
     """Counts a push; returns whether the run is to be validated now."""
-    before = self.units
-    units = sum(self._task.units(batch_id) for batch_id in push.ids)
+    units = self.units_of(push)
     self.units += units
     self._pushes.append(push)
     self._bar.update(units)
-    every = self._budget.validate_every
-    return self.units >= min((before // every + 1) * every, self._total)
+    return self.due(self.units - units, self.units)
 
   def arrived(self) -> Trace:
     """The pushes so far."""
     if self._pushes:
       self._parts.append(Trace.of(jax.device_get(self._pushes)))
       self._pushes = []
-    self._parts = [Trace.joined(self._parts)]
-    return self._parts[0]
+      joined = Trace.joined(self._parts)
+      together = max(self._together, joined.settings.get('together', 0))
+      if together:
+        known = {**joined.settings, 'together': together}
+        joined = dataclasses.replace(joined, settings=known)
+      self._parts = [joined]
+    return self._parts[0] if self._parts else Trace.joined([])
 
   def unvalidated(self) -> bool:
     """Whether pushes arrived since the last validation."""
@@ -156,7 +171,7 @@ class Course:
     """
     if not self._validated or self.unvalidated():
       return False
-    if self.units >= self._total:
+    if self.spends(self.units):
       return True
     losses = [p['validation_loss'] for p in self.curve]
     finite = [loss if np.isfinite(loss) else np.inf for loss in losses]
@@ -236,9 +251,22 @@ class Course:
     return Outcome(self.curve, self._best, trace, self.seconds, self._task)
 
   def close(self) -> None:
-    """Ends the events and the progress bar."""
+    """Ends the events."""
     self._writer.close()
-    self._bar.close()
+
+
+def progress_bar(
+  title: str, task: Task, budget: Budget, runs: int = 1
+) -> tqdm.tqdm:
+  """A progress bar of runs of equal tasks."""
+  return tqdm.tqdm(
+    total=runs * int(budget.epochs * task.units_per_epoch),
+    desc=title,
+    unit=f' {task.unit}',
+    unit_scale=True,
+    dynamic_ncols=True,
+    mininterval=0.5,
+  )
 
 
 def _merit(metric: str) -> Callable[[dict], tuple[float, float]]:

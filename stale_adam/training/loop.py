@@ -11,7 +11,7 @@ from stale_adam.policy import Policy
 from stale_adam.pools.contract import Pool, WorkerHangs
 from stale_adam.server import Reply, Server, serve
 from stale_adam.training import resume
-from stale_adam.training.course import Course, Outcome
+from stale_adam.training.course import Course, Outcome, progress_bar
 from stale_adam.training.task import Budget, Task
 from stale_adam.worker import Push, Worker
 
@@ -81,7 +81,8 @@ def train(
     resume=begun and begun[0],
     measure=measure,
   )
-  course = Course(task, budget, out, metadata, title, begun and begun[1])
+  bar = progress_bar(title, task, budget)
+  course = Course(task, budget, out, metadata, bar, begun and begun[1])
   saver = resume.Saver(out, save_seconds)
   saves = save_seconds is not None
 
@@ -108,6 +109,7 @@ def train(
     finally:
       pool.close()
       course.close()
+      bar.close()
       saver.wait()
   if caught:
     raise resume.Interrupted(caught[0], course.told(saves))

@@ -84,14 +84,20 @@ class Sweep:
     """
     leg, losses = legs.Leg(parts, self._versions), []
     for rows in leg.rows():
-      own = rows.ids, rows.batches
-      self._carry, found = self._scan(
-        self._carry, self._rates, self._keys, rows.case, rows.columns, own
-      )
+      self._carry, found = self._scan(*self._arguments(rows))
       losses.append(found)
     sums = leg.own([np.asarray(x) for x in losses])
     count = parts[0].columns['ids'].shape[-1]
     return [x / np.asarray(count, x.dtype) for x in sums]
+
+  def _arguments(self, rows: legs.Rows) -> tuple[Any, ...]:
+    own = rows.ids, rows.batches
+    known = self._carry, self._rates, self._keys
+    return *known, rows.case, rows.columns, own
+
+  def lower(self, rows: legs.Rows) -> jax.stages.Lowered:
+    """The program for such rows, not yet compiled, to be looked at."""
+    return self._scan.lower(*self._arguments(rows))
 
   def params(self, run: int) -> Params:
     """The parameters in force of a run."""

@@ -1,4 +1,4 @@
-"""Starts a command: absl's main, on large memory pages, ended by signals."""
+"""Starts a command: absl's main, set up for small models, ended by signals."""
 
 import contextlib
 import logging
@@ -31,26 +31,17 @@ class Stopped(KeyboardInterrupt):
 
 
 def main(function: Callable[[list[str]], Any], resumes: bool = False) -> None:
-  """Run a command line as `absl.app.run` does, on large memory pages.
+  """Run a command line as `absl.app.run` does, in a process set up for it.
 
   SIGINT and SIGTERM end it with one line and exit status 128 + signal; a second
-  one ends it at once.
-
-  The C library returns every large buffer to the kernel and takes a new one for
-  the next array. A small model can spend a fifth of its time on the resulting
-  page faults; with transparent huge pages they cost almost nothing. To compare,
-  run experiments.benchmarks.gradient with and without. The C library reads the
-  setting when a process starts, so a process without it restarts itself.
+  one ends it at once. See `set_up` for the process.
 
   Args:
     function: the command. Its argument is the program's name, in a list; any
       other argument that is not a flag is an error.
     resumes: whether the command continues where it was when it is repeated.
   """
-  wanted = 'glibc.malloc.hugetlb=1'
-  tunables = os.environ.get('GLIBC_TUNABLES', '')
-  if sys.platform == 'linux' and 'glibc.malloc.hugetlb' not in tunables:
-    os.environ['GLIBC_TUNABLES'] = ':'.join(filter(None, [tunables, wanted]))
+  if set_up():
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
   # At INFO, jax logs every kind of accelerator that is missing.
@@ -80,6 +71,40 @@ def main(function: Callable[[list[str]], Any], resumes: bool = False) -> None:
     sys.exit(128 + number)
 
   app.run(command, flags_parser=_parse)
+
+
+def set_up() -> bool:
+  """Set the environment so that small models train fast on a few cores.
+
+  Large pages: the C library returns every large buffer to the kernel and takes
+  a new one for the next array. A small model can spend a fifth of its time on
+  the resulting page faults; with transparent huge pages they cost almost
+  nothing.
+
+  One core a gradient: XLA splits a matrix product among all cores, and a small
+  one then takes longer. On up to four cores workers keep the cores busy better.
+
+  A setting that the environment has already is left alone, so that one can
+  compare: experiments.benchmarks.gradient tells what each of them saves.
+
+  Returns:
+    Whether the process must start again: the C library and XLA read these
+    settings only once.
+  """
+  wanted = []
+  if sys.platform == 'linux':
+    wanted.append(('GLIBC_TUNABLES', ':', 'glibc.malloc.hugetlb', '=1'))
+  if (os.cpu_count() or 1) <= 4:
+    flag = '--xla_cpu_multi_thread_eigen'
+    wanted.append(('XLA_FLAGS', ' ', flag, '=false'))
+  changed = False
+  for variable, separator, name, value in wanted:
+    found = os.environ.get(variable, '')
+    if name not in found:
+      parts = filter(None, [found, name + value])
+      os.environ[variable] = separator.join(parts)
+      changed = True
+  return changed
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -21,11 +21,11 @@ from stale_adam import checks
 flags.disclaim_key_flags()
 
 
-def scale() -> flags.FlagHolder:
+def scale(default: str = 'tiny') -> flags.FlagHolder:
   """Define --scale."""
   return flags.DEFINE_enum(
     'scale',
-    'tiny',
+    default,
     list(scales.SCALES),
     'Size of model, text and run; micro is for smoke tests.',
   )

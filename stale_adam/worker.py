@@ -7,9 +7,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 
-from stale_adam import sums
+from stale_adam import flat, sums
 from stale_adam.problem import Batch, Params, Problem
 
 AXIS = 'devices'  # The name of `per_device`'s axis, for collectives.
@@ -237,7 +236,7 @@ class Gradient:
       own.
     """
     first, another, finish = _programs(
-      self.problem.loss, tuple(devices), _Structure(params)
+      self.problem.loss, tuple(devices), flat.Structure(params)
     )
 
     def compute(
@@ -256,27 +255,11 @@ class Gradient:
     return compute
 
 
-class _Structure:
-  """What a program depends on: equal if all shapes and types are equal."""
-
-  def __init__(self, params: Params):
-    leaves, tree = jax.tree.flatten(params)
-    self._key = tree, tuple((x.shape, x.dtype) for x in leaves)
-    vector, self.unravel = ravel_pytree(params)
-    self.dtype = vector.dtype  # Of all leaves together.
-
-  def __eq__(self, other: object) -> bool:
-    return isinstance(other, _Structure) and self._key == other._key
-
-  def __hash__(self) -> int:
-    return hash(self._key)
-
-
 @functools.lru_cache(maxsize=64)
 def _programs(
   loss: Callable[..., jax.Array],
   devices: tuple[jax.Device, ...],
-  structure: _Structure,
+  structure: flat.Structure,
 ) -> tuple[Callable[..., Any], Callable[..., Any], Callable[..., Any]]:
   """On every device: a first batch, another one, and the end of the sum."""
   # One device has nothing to reduce, and its sum is exact.
@@ -291,23 +274,13 @@ def _programs(
   # The sum over devices, too, is rounded when it is complete.
   finish = lambda total: (
     total[0],
-    reduce(ravel_pytree(sums.widened(total[1]))[0]).astype(structure.dtype),
+    reduce(flat.ravel(sums.widened(total[1]))).astype(structure.dtype),
   )
   return (
     per_device(first, devices, in_axes=(None, 0, None, 0)),
     per_device(another, devices, in_axes=(0, None, 0, None, 0)),
     per_device(finish, devices),
   )
-
-
-def unravel(params: Params) -> Callable[[jax.Array], Params]:
-  """The inverse of `ravel_pytree` for such parameters, compiled once."""
-  return _unravel(_Structure(params))
-
-
-@functools.lru_cache(maxsize=64)
-def _unravel(structure: _Structure) -> Callable[[jax.Array], Params]:
-  return jax.jit(structure.unravel)
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=1)

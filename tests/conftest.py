@@ -9,12 +9,18 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 os.environ['XLA_FLAGS'] = ' '.join(
   [
     os.environ.get('XLA_FLAGS', ''),
+    # As commands do on a few cores. It decides how matrix products round.
+    '--xla_cpu_multi_thread_eigen=false',
     '--xla_force_host_platform_device_count=4',
   ]
 ).strip()
 # A test that counts compilations must not find one on disk.
 os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
+# In a commit hook, these name the repository of the commit; tests have others.
+for name in [name for name in os.environ if name.startswith('GIT_')]:
+  del os.environ[name]
 
+import budget  # noqa: E402
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
@@ -29,6 +35,10 @@ jax.config.update('jax_numpy_rank_promotion', 'raise')
 # A deadline is a wall-clock assertion, and compilation is slow.
 hypothesis.settings.register_profile('no_clock', deadline=None)
 hypothesis.settings.load_profile('no_clock')
+
+
+def pytest_configure(config):
+  config.pluginmanager.register(budget.Budget())
 
 
 class Scripted(contract.Pool):

@@ -6,9 +6,13 @@ it (same XLA, same processor) digests must be equal; elsewhere XLA rounds in
 another way, and the losses must agree to a tolerance.
 
 The file may change only when a change of the numbers is intended, such as a
-faster gradient that sums in another order. CHANGELOG then says so. To write it:
+faster gradient that sums in another order. CHANGELOG then says so. To write it,
+with the order of real threads that it has:
 
-  python tests/golden_test.py
+  XLA_FLAGS=--xla_cpu_multi_thread_eigen=false python tests/golden_test.py
+
+The models are also trained with their parameters joined to vectors, as the
+training loop does, to the same digests.
 """
 
 import functools
@@ -30,10 +34,12 @@ import stale_adam as sa
 from experiments import grammar
 from stale_adam.nmt import translation
 from stale_adam.nmt.data import batches, vocabulary
+from stale_adam.training import flat_problem
 
 FILE = Path(__file__).with_name('golden.json')
 CLOCK = sa.Clock(0.9, 0.1, 0.2, 0.15, 'normal', 0.5, (1.0, 2.0, 0.7), seed=4)
 PUSHES = 60
+TOY = flat_problem.unchanged(toys.PROBLEM)
 MODELS = {
   'transformer': (300, {'size': 64, 'hidden': 256, 'heads': 4, 'depth': 1}),
   'rnn': (
@@ -76,17 +82,17 @@ def summary(pushes, params):
   }
 
 
-def run(problem, optimizer, communication, pool, count, seed=0):
+def run(form, optimizer, communication, pool, count, seed=0):
   with pool:
-    arrivals = sa.serve(problem, optimizer, communication, pool, seed=seed)
+    arrivals = sa.serve(form.problem, optimizer, communication, pool, seed=seed)
     pushes, servers = zip(*itertools.islice(arrivals, count), strict=True)
-  return summary(pushes, servers[-1].params)
+  return summary(pushes, form.params(servers[-1].params))
 
 
 def toy_run(case):
   optimizer = optax.chain(optax.clip_by_global_norm(1.0), sa.adam(0.02))
   numbers = sa.Communication(*case)
-  return run(toys.PROBLEM, optimizer, numbers, sa.pools.Virtual(CLOCK), PUSHES)
+  return run(TOY, optimizer, numbers, sa.pools.Virtual(CLOCK), PUSHES)
 
 
 @functools.cache
@@ -99,11 +105,15 @@ def translation_problem(model):
   return translation.Translation(model, text, shape).problem
 
 
-def model_run(model):
+def model_run(model, of_vectors=False):
   optimizer = sa.adam(sa.inverse_sqrt(0.003, 60))
   numbers = sa.Communication(4, global_accumulation=2)
   problem, pool = translation_problem(model), sa.pools.Virtual(CLOCK)
-  return run(problem, optimizer, numbers, pool, MODELS[model][0], seed=3)
+  form = flat_problem.unchanged(problem)
+  if of_vectors:
+    form = flat_problem.form(problem, optimizer)
+    assert len(jax.eval_shape(form.problem.init, jax.random.key(0))) == 2
+  return run(form, optimizer, numbers, pool, MODELS[model][0], seed=3)
 
 
 def recorded_run(order):
@@ -111,7 +121,7 @@ def recorded_run(order):
   trace = sa.Trace(order, np.arange(len(order), dtype=float))
   numbers, optimizer = sa.Communication(4, 2), sa.adam(0.02)
   pool = sa.pools.Virtual(trace)
-  return run(toys.PROBLEM, optimizer, numbers, pool, len(order))
+  return run(TOY, optimizer, numbers, pool, len(order))
 
 
 def threads_order():
@@ -142,9 +152,10 @@ def test_toy(case):
   check(f'toy {case}', toy_run(case))
 
 
+@pytest.mark.parametrize('of_vectors', [False, True])
 @pytest.mark.parametrize('model', MODELS)
-def test_translation(model):
-  check(model, model_run(model))
+def test_translation(model, of_vectors):
+  check(model, model_run(model, of_vectors))
 
 
 def test_recorded_threads():
@@ -155,7 +166,10 @@ def test_recorded_threads():
 def main():
   runs = {f'toy {case}': toy_run(case) for case in toys.COMMUNICATIONS}
   runs |= {model: model_run(model) for model in MODELS}
-  runs['threads'] = recorded_run(threads_order())
+  order = threads_order()
+  if FILE.exists():
+    order = json.loads(FILE.read_text('utf-8'))['runs']['threads']['worker']
+  runs['threads'] = recorded_run(order)
   text = json.dumps({'machine': machine(), 'runs': runs})
   FILE.write_text(text.replace('], "', '],\n "') + '\n', 'utf-8')
 

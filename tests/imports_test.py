@@ -16,7 +16,9 @@ LEVELS = {
   'stale_adam': {
     'checks': -1,
     'files': 0,
-    'problem': 0,
+    'problem': -1,
+    'flat': 0,
+    'elementwise': 0,
     'sums': 0,
     'policy': 0,
     'transforms': 1,

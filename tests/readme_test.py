@@ -4,10 +4,12 @@ import re
 from pathlib import Path
 
 import jax.numpy as jnp
+import pytest
 
 README = Path(__file__).parents[1] / 'README.md'
 
 
+@pytest.mark.slow
 def test_the_programs_run_in_order():
   blocks = re.findall(r'```python\n(.*?)```', README.read_text('utf-8'), re.S)
   programs = [compile(block, str(README), 'exec') for block in blocks]

@@ -112,7 +112,12 @@ def length_sorted(
 
 
 def trainer(
-  vocabulary: int, sizes: dict, batches: list, smoothing: float, rate: float
+  vocabulary: int,
+  sizes: dict,
+  batches: list,
+  smoothing: float,
+  rate: float,
+  compiled: bool = False,
 ) -> Callable[[int], int]:
   """`train(count) -> target words`: trains `count` batches, one update each."""
   torch.manual_seed(0)
@@ -120,6 +125,8 @@ def trainer(
   adam = torch.optim.Adam(
     model.parameters(), rate, betas=(0.9, 0.98), eps=1e-9, fused=True
   )
+  # Of any length: each of its own would take a compilation.
+  forward = torch.compile(model, dynamic=True) if compiled else model
   place = 0
 
   def train(count):
@@ -130,7 +137,7 @@ def trainer(
       place += 1
       inputs = functional.pad(target[:, :-1], (1, 0), value=BOS)
       inputs = inputs.masked_fill(inputs == EOS, PAD)
-      logits = model(source, inputs)
+      logits = forward(source, inputs)
       loss = functional.cross_entropy(
         logits.flatten(0, 1),
         target.flatten(),

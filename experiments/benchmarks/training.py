@@ -1,15 +1,17 @@
 """Training speed against the same model in PyTorch, in target words per second.
 
   pip install -c constraints.txt -e '.[benchmark]'   # a CPU build will do
-  python -m experiments.benchmarks.training --data_dir=data/multi30k
+  python -m experiments.benchmarks.training --scale=small --data_dir=DIRECTORY
+  python -m experiments.benchmarks.training          # tiny
 
-Both sides train the `small` Transformer on the same text with the same budget
-of words per batch, one Adam update per batch, on the same number of processor
-cores. Ours is asynchronous training with four workers, server included, as in
-experiments.train; the other is the plain loop of peer_torch.py. They take
-turns, each in its own process. Prints the median of the turns. Without
---data_dir the sentences are those of the embedded grammar. Takes about two
-minutes.
+Both train the Transformer of a scale on the same text with the same budget of
+words per batch, one Adam update per batch, on the same processor cores. Ours is
+asynchronous training with four workers, server included, as in
+experiments.train. PyTorch is the plain loop of peer_torch.py, eager and
+compiled (torch.compile), each with as many threads as there are cores. The
+sides take turns, each in its own process. Prints the median of the turns, and
+the ratio to the faster PyTorch. Without --data_dir the sentences are those of
+the embedded grammar. Takes about three minutes.
 """
 
 import itertools
@@ -23,25 +25,27 @@ import numpy as np
 from absl import app, flags
 
 from experiments import launch, options
+from experiments.benchmarks import timed
 from experiments.ledger import execute, scales, texts
 from stale_adam.policy import Communication
+from stale_adam.training import flat_problem
 
+SCALE = options.scale()
 DATA_DIR, PAIR = options.data_dir(), options.pair()
 CORES = flags.DEFINE_integer('cores', 2, 'Processor cores per side.', 1)
 TURNS = flags.DEFINE_integer('turns', 7, 'Number of turns per side.', 1)
 BATCHES = flags.DEFINE_integer('batches', 64, 'Batches per turn.', 1)
-SIDE = flags.DEFINE_enum(
-  'side', None, ['jax', 'torch'], 'Used by the command itself.'
-)
+SIDES = ('jax', 'torch', 'torch.compile')
+SIDE = flags.DEFINE_enum('side', None, SIDES, 'Used by the command itself.')
 
 
 def shared():
   """The settings and the task that both sides share."""
+  communication = Communication(4)
   settings = scales.settings(
-    'small', 'transformer', pair=PAIR.value, communication=Communication(4)
+    SCALE.value, 'transformer', pair=PAIR.value, communication=communication
   )
-  scale = 'small' if DATA_DIR.value else 'tiny'
-  text = texts.load(scale, PAIR.value, DATA_DIR.value)
+  text = texts.load(SCALE.value, PAIR.value, DATA_DIR.value)
   return settings, execute.make_task(settings, text)
 
 
@@ -50,12 +54,12 @@ def jax_side():
   import stale_adam as sa
 
   settings, task = shared()
-  schedule = sa.inverse_sqrt(settings.learning_rate, settings.warmup_updates)
-  optimizer = sa.adam(schedule)
+  optimizer = settings.transformation()
+  problem = flat_problem.form(task.problem, optimizer).problem
 
   def train(count):
     with sa.pools.Virtual(threads=CORES.value) as pool:
-      arrivals = sa.serve(task.problem, optimizer, settings.communication, pool)
+      arrivals = sa.serve(problem, optimizer, settings.communication, pool)
       next(arrivals)  # Parameters exist, and every worker computes.
       began = time.perf_counter()
       pushes = [push for push, _ in itertools.islice(arrivals, count)]
@@ -67,7 +71,7 @@ def jax_side():
   return train
 
 
-def torch_side():
+def torch_side(compiled):
   """`train(count) -> (target words, seconds)` of PyTorch's plain loop."""
   import torch
 
@@ -89,6 +93,7 @@ def torch_side():
     batches,
     settings.smoothing,
     settings.learning_rate,
+    compiled,
   )
 
   def train(count):
@@ -103,12 +108,14 @@ def play(side: str) -> None:
   if hasattr(os, 'sched_setaffinity'):
     cores = sorted(os.sched_getaffinity(0))[: CORES.value]
     os.sched_setaffinity(0, cores)
-  train = {'jax': jax_side, 'torch': torch_side}[side]()
-  train(16)  # Compiles and warms up.
+  train = jax_side() if side == 'jax' else torch_side(side == 'torch.compile')
+  # Compiles and warms up: PyTorch compiles anew for some lengths.
+  train(16 if side == 'jax' else 4 * BATCHES.value)
   print('ready', flush=True)
   for _ in sys.stdin:
     words, seconds = train(BATCHES.value)
-    print(json.dumps(words / seconds), flush=True)
+    found = words / seconds, seconds / BATCHES.value
+    print(json.dumps(found), flush=True)
 
 
 def main(_):
@@ -122,7 +129,7 @@ def main(_):
       stdout=subprocess.PIPE,
       text=True,
     )
-    for side in ('jax', 'torch')
+    for side in SIDES
   }
   for side, process in sides.items():
     for line in process.stdout:
@@ -130,21 +137,26 @@ def main(_):
         break
     else:
       raise app.UsageError(f'the {side} side did not start: see above')
-  speeds = {side: [] for side in sides}
+  speeds = {side: ([], []) for side in sides}
   for _ in range(TURNS.value):
     for side, process in sides.items():
       process.stdin.write('go\n')
       process.stdin.flush()
-      speeds[side].append(json.loads(process.stdout.readline()))
+      found = json.loads(process.stdout.readline())
+      for column, value in zip(speeds[side], found, strict=True):
+        column.append(value)
   for process in sides.values():
     process.stdin.close()
     process.wait()
-  for side, speed in speeds.items():
-    low, middle, high = np.percentile(speed, [0, 50, 100])
-    print(f'{side}: {middle:,.0f} words/s (from {low:,.0f} to {high:,.0f})')
-  ratio = np.median(speeds['jax']) / np.median(speeds['torch'])
-  load = os.getloadavg()[0]
-  print(f'jax / torch: {ratio:.2f}, {CORES.value} cores, load {load:.1f}')
+  found = {}
+  for side, (words, batches) in speeds.items():
+    low, found[side], high = np.percentile(words, [0, 50, 100])
+    print(
+      f'{side}: {found[side]:,.0f} words/s (from {low:,.0f} to {high:,.0f}), '
+      f'{1e3 * np.median(batches):.2f} ms a batch'
+    )
+  best = max(SIDES[1:], key=found.__getitem__)
+  print(f'jax / {best}: {found["jax"] / found[best]:.2f}, {timed.load()}')
 
 
 if __name__ == '__main__':

@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
-from jax.flatten_util import ravel_pytree
 
-from stale_adam import worker as worker_lib
+from stale_adam import flat
 from stale_adam.pools import contract
 from stale_adam.pools.device_threads import DeviceThreads, Job, Stopwatch
 from stale_adam.worker import Compute, Push, Work
@@ -145,8 +144,8 @@ class Threads(contract.Pool):
     """Parameters as one flat vector: one array moves faster than many."""
     if self._snapshot[0] is not params:
       if self._unravel is None:
-        self._unravel = worker_lib.unravel(params)
-      self._snapshot = params, jax.block_until_ready(_ravel(params))
+        self._unravel = flat.unravel(params)
+      self._snapshot = params, jax.block_until_ready(flat.ravel(params))
     return self._snapshot[1]
 
   def _program(self, devices: tuple[jax.Device, ...], work: Work) -> Any:
@@ -198,9 +197,4 @@ def _run_method(
   (device,) = vector.devices()
   memory = jax.device_put(memory, device)
   loss, message, memory = compute(unravel(vector), ids[0], memory)
-  return loss[None], _ravel(message), memory
-
-
-@jax.jit
-def _ravel(params: Any) -> jax.Array:
-  return ravel_pytree(params)[0]
+  return loss[None], flat.ravel(message), memory

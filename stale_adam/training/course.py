@@ -18,6 +18,7 @@ import tqdm
 from stale_adam.problem import Params
 from stale_adam.trace import Trace
 from stale_adam.training import checkpoint, resume
+from stale_adam.training.flat_problem import Form
 from stale_adam.training.task import Budget, Task
 from stale_adam.worker import Push
 
@@ -61,6 +62,7 @@ class Course:
 
   Args:
     task: what is learnt.
+    form: its problem as it is trained.
     budget: how long to train.
     out: directory for the best parameters so far (params.npz) and TensorBoard
       events.
@@ -78,6 +80,7 @@ class Course:
   def __init__(
     self,
     task: Task,
+    form: Form,
     budget: Budget,
     out: Path,
     metadata: dict[str, Any],
@@ -85,13 +88,13 @@ class Course:
     begun: resume.Progress | None = None,
     together: int = 0,
   ):
-    self._task, self._budget, self._out = task, budget, out
+    self._task, self._form, self._budget, self._out = task, form, budget, out
     self._metadata, self._bar, self._together = metadata, bar, together
     self._total = int(budget.epochs * task.units_per_epoch)
     self.curve: list[dict[str, Any]] = []
     self.units = 0
     self.seconds = 0.0
-    self._best: Params = None
+    self._best: Params = None  # In the form that is trained.
     self._pushes: list[Push] = []  # Those that are in no part yet.
     self._parts: list[Trace] = []
     self._validated = 0  # Pushes.
@@ -181,10 +184,11 @@ class Course:
     """Adds a point to the curve and its events; keeps the best parameters.
 
     Args:
-      params: in force.
+      params: in force, in the form that is trained.
       version: updates applied so far.
     """
     task, trace = self._task, self.arrived()
+    own = self._form.params(params)
     new = {k: c[self._validated :] for k, c in trace.columns.items()}
     self._validated = len(trace)
     point = {
@@ -195,8 +199,8 @@ class Course:
       'virtual_seconds': float(trace.seconds[-1]),
       'seconds': self.seconds,
       'train_loss': float(np.mean(new['loss'])),
-      'validation_loss': task.validation_loss(params),
-      task.metric: task.validation_score(params),
+      'validation_loss': task.validation_loss(own),
+      task.metric: task.validation_score(own),
     }
     self.curve.append(point)
     self._show(point, float(np.mean(trace.columns['staleness'])))
@@ -213,7 +217,12 @@ class Course:
       self._writer.add_scalar(name, value, self.units)
     if max(self.curve, key=_merit(task.metric)) is point:
       self._best = jax.tree.map(np.array, params)
-      checkpoint.save(self._out / 'params.npz', self._best, self._metadata)
+      path = self._out / 'params.npz'
+      checkpoint.save(path, self._best_params(), self._metadata)
+
+  def _best_params(self) -> Params:
+    """The parameters with the best validation, as the task has them."""
+    return jax.tree.map(np.asarray, self._form.params(self._best))
 
   def _show(self, point: Mapping[str, Any], staleness: float) -> None:
     metric = self._task.metric
@@ -247,8 +256,8 @@ class Course:
 
   def outcome(self) -> Outcome:
     """What training leaves behind."""
-    trace = self.arrived()
-    return Outcome(self.curve, self._best, trace, self.seconds, self._task)
+    found = self._best_params(), self.arrived(), self.seconds
+    return Outcome(self.curve, *found, self._task)
 
   def close(self) -> None:
     """Ends the events."""

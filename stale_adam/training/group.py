@@ -21,7 +21,7 @@ from stale_adam.policy import Policy
 from stale_adam.pools.virtual import Dry
 from stale_adam.problem import Params
 from stale_adam.server import Server
-from stale_adam.training import resume
+from stale_adam.training import flat_problem, resume
 from stale_adam.training.course import Course
 from stale_adam.training.task import Budget, Task
 from stale_adam.worker import Push
@@ -87,6 +87,7 @@ class Member:
 
   Attributes:
     entry: what the run has of its own.
+    problem: in the form that is trained.
     course: of the run.
     versions: slots that a ring of its versions needs.
     cases: what its pushes do.
@@ -105,17 +106,19 @@ class Member:
     runs: int,
     save_seconds: float | None,
   ):
-    made, problem = optimizer(entry.rate), entry.task.problem
-    self.entry = entry
+    made = optimizer(entry.rate)
+    form = flat_problem.form(entry.task.problem, made)
+    self.entry, self.problem = entry, form.problem
     self._identity = resume.identity(entry.identity)
     self._saver = resume.Saver(entry.out, save_seconds)
     with Dry(entry.clock) as pool:
       begun = resume.load(
-        *(entry.out, self._identity, problem, made, policy, pool, entry.seed)
+        *(entry.out, self._identity, form.problem, made, policy),
+        *(pool, entry.seed),
       )
-      known = entry.task, budget, entry.out, dict(entry.metadata), bar
+      known = entry.task, form, budget, entry.out, dict(entry.metadata), bar
       self.course = Course(*known, begun and begun[1], runs)
-      params = lambda: problem.init(server_lib.keys(entry.seed)[0])
+      params = lambda: form.problem.init(server_lib.keys(entry.seed)[0])
       self._server: Server | None = (
         begun[0] if begun else server_lib.init(made, params(), policy.workers)
       )
@@ -169,7 +172,7 @@ class Member:
     begin = self._count
     end = begin if empty else self._cuts[0].pushes
     columns = {name: x[begin:end] for name, x in self._columns.items()}
-    return legs.Part(columns, self.entry.task.problem.batch)
+    return legs.Part(columns, self.problem.batch)
 
   @property
   def _count(self) -> int:

@@ -10,7 +10,7 @@ import optax
 from stale_adam.policy import Policy
 from stale_adam.pools.contract import Pool, WorkerHangs
 from stale_adam.server import Reply, Server, serve
-from stale_adam.training import resume
+from stale_adam.training import flat_problem, resume
 from stale_adam.training.course import Course, Outcome, progress_bar
 from stale_adam.training.task import Budget, Task
 from stale_adam.worker import Push, Worker
@@ -65,12 +65,15 @@ def train(
     Interrupted: after SIGINT or SIGTERM, when the state has been saved.
     WorkerHangs: from the pool, when the state has been saved.
   """
+  form = flat_problem.unchanged(task.problem)
+  if worker is None and reply is None and measure is None:
+    form = flat_problem.form(task.problem, optimizer, per_push)
   begun = resume.load(
-    *(out, identity, task.problem, optimizer, policy, pool, seed),
+    *(out, identity, form.problem, optimizer, policy, pool, seed),
     *(per_push, worker),
   )
   arrivals = serve(
-    task.problem,
+    form.problem,
     optimizer,
     policy,
     pool,
@@ -82,7 +85,7 @@ def train(
     measure=measure,
   )
   bar = progress_bar(title, task, budget)
-  course = Course(task, budget, out, metadata, bar, begun and begun[1])
+  course = Course(task, form, budget, out, metadata, bar, begun and begun[1])
   saver = resume.Saver(out, save_seconds)
   saves = save_seconds is not None
 

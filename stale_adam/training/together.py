@@ -93,7 +93,7 @@ def _legs(
   """Trains leg by leg; returns the runs that a signal kept from their end."""
   lanes = _filled(live)
   group = Sweep(
-    lanes[0].entry.task.problem.loss,
+    lanes[0].problem.loss,
     optimizer,
     [member.entry.rate for member in lanes],
     [member.entry.seed for member in lanes],

@@ -67,6 +67,7 @@ def equal(left, right):
   jax.tree.map(np.testing.assert_array_equal, wide(left), wide(right))
 
 
+@pytest.mark.slow
 def test_sums_over_all_parameters_are_equal_to_rounding(toy, served):
   """Prodigy's, whose state in bfloat16 grows in two updates, besides."""
   numbers, optimizer = sa.Communication(3, global_accumulation=2), PRODIGY
@@ -88,7 +89,12 @@ def _norm_loss(params, batch, key):
   return jnp.mean(jnp.square(found - batch['target'][:, None]))
 
 
-@pytest.fixture(params=['toy', 'norm', 'bfloat16'])
+SLOW = [
+  pytest.param(name, marks=pytest.mark.slow) for name in ('norm', 'bfloat16')
+]
+
+
+@pytest.fixture(params=['toy', *SLOW])
 def problem(request, toy):
   """Three kinds of loss, whose gradients XLA compiles in different ways."""
   if request.param == 'norm':
@@ -126,6 +132,7 @@ def test_is_serve_bit_for_bit(problem, served, case):
   equal(run.loss, losses)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('devices', [3, 4])
 @pytest.mark.parametrize('case', CASES, ids=str)
 def test_several_devices_compute_together(toy, served, case, devices):
@@ -137,6 +144,7 @@ def test_several_devices_compute_together(toy, served, case, devices):
   np.testing.assert_allclose(run.loss, losses, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'optimizer',
   [
@@ -155,6 +163,7 @@ def test_other_optimizers(problem, served, optimizer):
   equal(run.loss, losses)
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=25)
 @given(case=st.sampled_from(CASES), draws=DRAWS)
 def test_any_order_is_the_references(toy, case, draws):
@@ -181,6 +190,7 @@ def test_another_order_would_be_noticed(toy):
   assert reference.distance(run.params, expected.versions[-1]) > 1e-3
 
 
+@pytest.mark.slow
 def test_seeds_and_rates_can_be_vmapped(toy):
   """As separate runs, to vmap's rounding; the initial parameters differ."""
   problem = toy._replace(
@@ -248,6 +258,7 @@ def test_keeps_no_more_versions_than_the_largest_staleness_asks_for(
   assert used < 4000 * (versions + 8)
 
 
+@pytest.mark.slow
 def test_what_is_traced_is_noticed_wherever_it_is(linear, monkeypatch):
   """In the optimizer's state or the seed alone, with accelerators around."""
   found = [types.SimpleNamespace(platform='gpu')] * 2
@@ -292,6 +303,7 @@ def test_nothing_is_compiled_twice(toy):
   assert len(traces) == first
 
 
+@pytest.mark.slow
 def test_parts_are_one_run(toy, monkeypatch):
   """When the batches do not fit, the rest is idle at the end."""
   numbers = sa.Communication(4, 2, 2)

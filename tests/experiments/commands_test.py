@@ -22,6 +22,7 @@ from stale_adam.trace import Trace
 from stale_adam.training import checkpoint
 from stale_adam.training import record as results
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 LARGE_PAGES = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
 

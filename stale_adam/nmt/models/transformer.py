@@ -23,8 +23,14 @@ class Attention(nnx.Module):
     self.out = nnx.Linear(size, size, rngs=rngs)
 
   def remember(self, x: jax.Array) -> Memory:
-    """Keys and values of `x` [rows, length, size], split into heads."""
-    keys, values = jnp.split(self._split(self.key_value(x), 2), 2, axis=-2)
+    """Keys and values of `x` [rows, length, size].
+
+    Returns:
+      Both [rows, heads, size / heads, length], as products read them. So no
+      token that is decoded has to transpose those of all before it.
+    """
+    both = self._split(self.key_value(x), 2).transpose(0, 2, 3, 1)
+    keys, values = jnp.split(both, 2, axis=1)
     return keys, values
 
   def __call__(
@@ -34,7 +40,7 @@ class Attention(nnx.Module):
 
     Args:
       x: [rows, queries, size].
-      keys: [rows, length, heads, size / heads].
+      keys: [rows, heads, size / heads, length].
       values: likewise.
       mask: [rows, queries, length] of bool.
 
@@ -43,10 +49,10 @@ class Attention(nnx.Module):
     """
     queries = self._split(self.query(x), 1)
     scale = queries.shape[-1] ** -0.5
-    scores = jnp.einsum('rqhd,rkhd->rhqk', queries * scale, keys)
+    scores = jnp.einsum('rqhd,rhdk->rhqk', queries * scale, keys)
     scores = jnp.where(mask[:, None], scores, -1e9)
     weights = jax.nn.softmax(scores, axis=-1)
-    mixed = jnp.einsum('rhqk,rkhd->rqhd', weights, values)
+    mixed = jnp.einsum('rhqk,rhdk->rqhd', weights, values)
     return self.out(mixed.reshape(x.shape))
 
   def _split(self, x: jax.Array, parts: int) -> jax.Array:
@@ -234,7 +240,7 @@ class Transformer(nnx.Module):
     """
     rows = memory.shape[0]
     source = [layer.source.remember(memory) for layer in self.decoder]
-    shape = (rows, length) + source[0][0].shape[2:]
+    shape = (rows, *source[0][0].shape[1:3], length)
     empty = lambda: (jnp.zeros(shape), jnp.zeros(shape))
     constant = source, source_segments > 0
     return constant, [empty() for _ in self.decoder]
@@ -250,7 +256,7 @@ class Transformer(nnx.Module):
     source, source_mask = constant
     rows = tokens.shape[0]
     place = jnp.full((rows, 1), position, jnp.int32)
-    length = cache[0][0].shape[1]
+    length = cache[0][0].shape[-1]
     x = self._embed(tokens[:, None], place, None, length)
     reached = jnp.arange(length) <= position
     mask = jnp.broadcast_to(reached, (rows, 1, reached.size))
@@ -258,7 +264,7 @@ class Transformer(nnx.Module):
     for layer, own, memory in zip(self.decoder, cache, source, strict=True):
       new = layer.attention.remember(x)
       own = tuple(
-        jax.lax.dynamic_update_slice_in_dim(old, n, position, axis=1)
+        jax.lax.dynamic_update_slice_in_dim(old, n, position, axis=3)
         for old, n in zip(own, new, strict=True)
       )
       grown.append(own)

@@ -71,10 +71,10 @@ def _gradient(settings: Settings) -> int:
   )
 
 
-def together(settings: Settings) -> int:
-  """Bytes that a run needs in a program of many: its state, and a gradient.
+def state(settings: Settings) -> int:
+  """Bytes of a run's state in a program of many runs.
 
-  The state is parameters, the optimizer's, a sum if an update uses several
+  These are parameters, the optimizer's state, a sum if an update uses several
   pushes, and a ring of versions, whose length the virtual clock tells.
   """
   shapes = _shapes(settings)
@@ -82,9 +82,13 @@ def together(settings: Settings) -> int:
   trees = [shapes, jax.eval_shape(optimizer.init, shapes)]
   if settings.communication.pushes_per_update > 1:
     trees.append(jax.eval_shape(sums.widened, shapes))
-  trees += [shapes] * _versions(settings)
-  held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trees))
-  return held + gradient(settings)
+  trees += [shapes] * versions(settings)
+  return sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(trees))
+
+
+def together(settings: Settings) -> int:
+  """Bytes that a run needs in a program of many: its state, and a gradient."""
+  return state(settings) + gradient(settings)
 
 
 def runs(settings: Settings, most: int) -> int:
@@ -100,7 +104,7 @@ def _available() -> int:
   return stats['bytes_limit'] - stats['bytes_in_use']
 
 
-def _versions(settings: Settings) -> int:
+def versions(settings: Settings) -> int:
   """Slots of the ring, from the first arrivals."""
   words = settings.shape.rows * settings.shape.target
   with Dry(settings.clock(words)) as pool:

@@ -73,6 +73,11 @@ class Sweep:
     """How many there are."""
     return len(self._keys)
 
+  @property
+  def nbytes(self) -> int:
+    """Memory of the states of all runs."""
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(self._carry))
+
   def advance(self, parts: Sequence[legs.Part]) -> list[np.ndarray]:
     """Trains every run on its next pushes.
 

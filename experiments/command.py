@@ -12,7 +12,7 @@ from types import ModuleType
 from absl import flags
 
 from experiments import launch, options
-from experiments.ledger import compiled, plan, scales, work
+from experiments.ledger import compiled, plan, scales, sweeps, work
 from experiments.ledger.store import Stored
 from experiments.render.report import render
 from stale_adam import checks, files
@@ -50,6 +50,15 @@ RESULTS = flags.DEFINE_string(
 )
 OVERWRITE = options.overwrite()
 SAVE_SECONDS = options.save_seconds()
+TOGETHER = flags.DEFINE_integer(
+  'together',
+  None,
+  'Runs that train as one program, at most; fewer if there is no memory for '
+  'them. Only runs that differ in learning rate and seed alone do. Their '
+  'records say so. By default 64 on an accelerator and 1 on a CPU.',
+  lower_bound=1,
+  upper_bound=2**16,
+)
 
 
 def directory() -> Path:
@@ -65,6 +74,11 @@ def root() -> Path:
   """
   default = directory().resolve() == Path('results').resolve()
   return Path('runs/paper') if default else directory() / 'runs'
+
+
+def together() -> int:
+  """How many runs train as one program, at most."""
+  return sweeps.usual() if TOGETHER.value is None else TOGETHER.value
 
 
 def execute_all(*experiments: ModuleType) -> list[Stored]:
@@ -88,7 +102,7 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
   wanted = [run for module in experiments for run in module.RUNS]
   wanted = plan.only(wanted, SCALE.value, ONLY.value)
   if DRY_RUN.value:
-    print(plan.dry_run(wanted, records, DATA_DIR.value))
+    print(plan.dry_run(wanted, records, DATA_DIR.value, together()))
     return []
   if training:
     compiled.use(root() / '.compiled')
@@ -96,6 +110,7 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
       *(wanted, records, DATA_DIR.value, root(), MINUTES.value),
       overwrite=OVERWRITE.value,
       save_seconds=SAVE_SECONDS.value,
+      together=together(),
     )
   else:
     missing = plan.todo(wanted, records)
@@ -127,7 +142,7 @@ def main(name: str) -> None:
 def start(function: Callable[[], None]) -> None:
   """Start a command with the flags of this file, which --help explains."""
   where = SCALE, DATA_DIR, RESULTS
-  what = ONLY, MINUTES, PLOT_ONLY, DRY_RUN, OVERWRITE, SAVE_SECONDS
+  what = ONLY, MINUTES, PLOT_ONLY, DRY_RUN, OVERWRITE, SAVE_SECONDS, TOGETHER
   for flag in where + what:
     flags.FLAGS.register_key_flag_for_module(
       sys.argv[0], flags.FLAGS[flag.name]

@@ -203,8 +203,7 @@ def execute(
       one with other settings.
     OSError: if the directory can no longer be written to; names what is saved.
   """
-  known = identity(settings, task, scale, name)
-  made_by = program()
+  known, made_by = identity(settings, task, scale, name), program()
   directory.begin(out, known | dict(asked or {}), made_by, overwrite)
   try:
     task.model.vocabulary.save(out / translation.VOCABULARY)

@@ -1,19 +1,13 @@
 """Which runs are missing, and what they need: time, memory, words."""
 
-import math
 import re
 import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 
-import jax
-import numpy as np
-
-from experiments.ledger import execute, runs, scales, texts
+from experiments.ledger import execute, memory, runs, scales, sweeps, texts
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import Stored
-from stale_adam.nmt import network
-from stale_adam.policy import Communication
 
 
 def todo(wanted: Iterable[Settings], records: Stored) -> list[Settings]:
@@ -59,21 +53,24 @@ def seconds(wanted: Sequence[Settings], records: Stored) -> float | None:
 
 
 def too_late(
-  run: Settings, records: Stored, began: float, minutes: float | None
+  group: Sequence[Settings],
+  records: Stored,
+  began: float,
+  minutes: float | None,
 ) -> bool:
-  """Whether a run is expected to end later than `minutes` after `began`.
+  """Whether runs are expected to end later than `minutes` after `began`.
 
   A run whose duration nobody knows takes no time.
 
   Args:
-    run: the next run.
+    group: the next runs, which train together.
     records: the finished ones.
     began: a value of `time.monotonic`.
     minutes: None if there is no limit.
   """
   if minutes is None:
     return False
-  expected = seconds([run], records) or 0
+  expected = seconds(group, records) or 0
   return time.monotonic() - began + expected >= 60 * minutes
 
 
@@ -86,46 +83,20 @@ def time_left(missing: Sequence[Settings], records: Stored) -> str:
 
 
 def dry_run(
-  wanted: Iterable[Settings], records: Stored, data_dir: str | None
+  wanted: Iterable[Settings],
+  records: Stored,
+  data_dir: str | None,
+  together: int = 1,
 ) -> str:
   """Describe what `complete` would train, with size and memory per model."""
   scale, missing = records.scale, todo(wanted, records)
   lines = [runs.name(scale, run) for run in missing]
   lines.append(f'{len(missing)} runs to make; {time_left(missing, records)}')
+  lines += sweeps.describe(scale, missing, together)
   for model in sorted({run.model for run in missing}):
     own = [run for run in missing if run.model == model]
     lines += [f'{model}:', *describe(own, scale, data_dir)]
   return '\n'.join(lines)
-
-
-def size(settings: Settings) -> tuple[int, int]:
-  """Parameters of a run's model, and the bytes that one gradient needs.
-
-  Reads no text and trains nothing: the gradient is compiled for the default
-  device, at the nominal size of the vocabulary. The bytes include parameters,
-  batch, gradient and all intermediate arrays.
-  """
-  sizes = tuple(sorted(settings.sizes.items()))
-  model = network.Network(settings.model, settings.vocabulary, sizes)
-  key = jax.random.key(0)
-  params = jax.eval_shape(model.init, key)
-  rows, source, target = settings.shape
-  ids = lambda width: jax.ShapeDtypeStruct((rows, width), np.int32)
-  batch = {
-    'source': ids(source),
-    'source_segments': ids(source),
-    'target': ids(target),
-    'target_segments': ids(target),
-  }
-  loss = network.Loss(model, settings.smoothing)
-  gradient = jax.jit(jax.value_and_grad(loss)).lower(params, batch, key)
-  memory = gradient.compile().memory_analysis()
-  taken = (
-    memory.argument_size_in_bytes
-    + memory.output_size_in_bytes
-    + memory.temp_size_in_bytes
-  )
-  return sum(leaf.size for leaf in jax.tree.leaves(params)), taken
 
 
 def describe(
@@ -139,8 +110,9 @@ def describe(
     data_dir: directory of the text, as in `texts.load`.
   """
   settings = runs.at(scale, wanted[0])
-  parameters, gradient_bytes = size(settings)
-  held = max(_snapshots(run.communication) for run in wanted)
+  parameters = memory.parameters(settings)
+  gradient_bytes = memory.gradient(settings)
+  held = max(memory.snapshots(run.communication) for run in wanted)
   server = 4 * parameters * (3 + held) / 2**20
   yield f'  {parameters:,} parameters'
   yield (
@@ -161,11 +133,3 @@ def describe(
       continue
     total = words * own.budget.epochs
     yield f'  {own.pair}: {words:,} target words an epoch, {total:,.0f} a run'
-
-
-def _snapshots(communication: Communication) -> int:
-  """Versions held at once: those of equally fast workers, and the next."""
-  if communication.synchronous:
-    return 2
-  pushes = communication.pushes_per_update
-  return math.ceil((communication.workers - 1) / pushes) + 2

@@ -135,10 +135,17 @@ class Settings:
     except (TypeError, ValueError) as error:
       raise ValueError(f'words_per_second={shown}: {error}') from None
 
-  def transformation(self) -> optax.GradientTransformation:
-    """The optimizer with its learning rate schedule."""
+  def transformation(
+    self, learning_rate: Any = None
+  ) -> optax.GradientTransformation:
+    """The optimizer with its learning rate schedule.
+
+    Args:
+      learning_rate: in place of the run's own; it may be traced.
+    """
+    peak = self.learning_rate if learning_rate is None else learning_rate
     schedule = optimizer.inverse_sqrt(
-      self.learning_rate, self.warmup_updates, self.decay_after
+      peak, self.warmup_updates, self.decay_after
     )
     schedule = optimizer.ticking(schedule, self.ticks_per_update)
     made = optimizer.NAMED[self.optimizer](schedule)

@@ -1,9 +1,12 @@
 """Makes the runs that are missing; several processes share them."""
 
+import contextlib
 import functools
+import itertools
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from experiments.ledger import (
   directory,
@@ -12,6 +15,7 @@ from experiments.ledger import (
   plan,
   runs,
   scales,
+  sweeps,
   texts,
 )
 from experiments.ledger.records import seconds
@@ -48,6 +52,7 @@ def complete(
   minutes: float | None = None,
   overwrite: bool = False,
   save_seconds: float = 60.0,
+  together: int = 1,
 ) -> None:
   """Train the missing runs, in order, and save each one when it is finished.
 
@@ -62,6 +67,7 @@ def complete(
     minutes: start no run that is expected to end later than this from now.
     overwrite: replace what the directory of a missing run holds.
     save_seconds: least time between two saved states of a run.
+    together: runs that train as one program, at most; see sweeps.py.
 
   Raises:
     resume.Interrupted: after a signal, when the state of the run is saved.
@@ -69,70 +75,107 @@ def complete(
     OSError: if something cannot be written; names what is saved.
   """
   began, waits = time.monotonic(), False
+  make = _Maker(records, data_dir, root, overwrite, save_seconds)
   pending = plan.todo(wanted, records)
   count = len(pending)
   while pending:
-    busy = []
-    for i, run in enumerate(pending):
-      if records.get(run) is not None:
-        continue  # Another process has made it in the meantime.
-      if plan.too_late(run, records, began, minutes):
+    busy: list[Settings] = []
+    groups = sweeps.groups(records.scale, pending, together, make.resumable)
+    for i, group in enumerate(groups):
+      # Another process may have made some in the meantime.
+      group = plan.todo(group, records)
+      while len(group) > 1 and plan.too_late(group, records, began, minutes):
+        del group[-1]
+      if not group:
+        continue
+      if plan.too_late(group, records, began, minutes):
         print(f'\nThe next run would end after {minutes:g} minutes; missing:')
         left = plan.todo(wanted, records)
         print('\n'.join(runs.name(records.scale, r) for r in left))
         return
-      left = [*busy, *pending[i:]]
+      left = [*busy, *itertools.chain(*groups[i:])]
       number = f'[{count - len(left) + 1}/{count}]'
-      try:
-        _make(
-          *(run, records, data_dir, root, number, left),
-          overwrite=overwrite,
-          save_seconds=save_seconds,
-        )
-      except locks.Locked as error:
-        busy.append(run)
-        holder = error
-    if busy == pending:
+      held, holder = make(group, number, left)
+      busy += held
+    if busy and len(busy) == len(pending):
       if not waits:
         print(f'\nwaits for {len(busy)} runs by others: {holder}', flush=True)
       waits = True
       time.sleep(_POLL_SECONDS)
-    pending = busy
+    pending = plan.todo(pending, records)
 
 
-def _make(
-  run: Settings,
-  records: Stored,
-  data_dir: str | None,
-  root: Path,
-  number: str,
-  left: Sequence[Settings],
-  overwrite: bool,
-  save_seconds: float,
-) -> None:
-  """Train a run and save its record, unless another process has done so."""
-  scale = records.scale
-  name, settings = runs.name(scale, run), runs.at(scale, run)
-  digits = texts.sha256(scale, settings.pair, data_dir)[:DIGITS]
-  out = root / scale / f'{name}.{digits}'
-  with directory.hold(out):
-    if records.get(run) is not None:
-      return
-    print(f'\n{number} {name}; {plan.time_left(left, records)}', flush=True)
-    task = task_of(scale, settings, data_dir)
-    known = settings, task, out
-    record = execute.finished(*known, scale, name)
-    if record is None or overwrite:
-      record = execute.execute(
-        *(*known, 'paper', scale, name),
-        overwrite=overwrite,
-        save_seconds=save_seconds,
-      )
-    else:
-      print(f'{out} has this run already; --overwrite trains it again')
-    records.add(run, record)
-  print(
-    f'best {record_lib.metric(record)} {record_lib.best(record):.1f}, '
-    f'{seconds(record) or 0:.0f} s',
-    flush=True,
-  )
+class _Maker(NamedTuple):
+  """Makes runs, and saves their records; the fields are as of `complete`."""
+
+  records: Stored
+  data_dir: str | None
+  root: Path
+  overwrite: bool
+  save_seconds: float
+
+  def out(self, run: Settings) -> Path:
+    """The directory of a run."""
+    scale = self.records.scale
+    name, settings = runs.name(scale, run), runs.at(scale, run)
+    digits = texts.sha256(scale, settings.pair, self.data_dir)[:DIGITS]
+    return self.root / scale / f'{name}.{digits}'
+
+  def resumable(self, run: Settings) -> bool:
+    """Whether the run continues from a state."""
+    return directory.resumable(self.out(run))
+
+  def __call__(
+    self, group: Sequence[Settings], number: str, left: Sequence[Settings]
+  ) -> tuple[list[Settings], locks.Locked | None]:
+    """Trains runs together, unless other processes do so or have done so.
+
+    Returns:
+      The runs that other processes hold, and what a lock says.
+    """
+    busy, own, holder = [], [], None
+    with contextlib.ExitStack() as stack:
+      for run in group:
+        try:
+          stack.enter_context(directory.hold(self.out(run)))
+        except locks.Locked as error:
+          busy.append(run)
+          holder = error
+          continue
+        if self.records.get(run) is None:
+          own.append(run)
+      if own:
+        self._train(own, f'{number} {{}}; {plan.time_left(left, self.records)}')
+    return busy, holder
+
+  def _train(self, group: list[Settings], said: str) -> None:
+    """Trains runs whose directories are held."""
+    scale, ready = self.records.scale, []
+    names = [runs.name(scale, run) for run in group]
+    others = f' and {len(group) - 1} more' if len(group) > 1 else ''
+    print('\n' + said.format(names[0] + others), flush=True)
+    for run, name in zip(group, names, strict=True):
+      settings, out = runs.at(scale, run), self.out(run)
+      task = task_of(scale, settings, self.data_dir)
+      record = execute.finished(settings, task, out, scale, name)
+      if record is None or self.overwrite:
+        ready.append((run, sweeps.Run(settings, task, out, name)))
+      else:
+        print(f'{out} has this run already; --overwrite trains it again')
+        self._done(run, record)
+    more = {'overwrite': self.overwrite, 'save_seconds': self.save_seconds}
+    if len(ready) == 1:
+      ((run, (settings, task, out, name)),) = ready
+      known = settings, task, out, 'paper', scale, name
+      self._done(run, execute.execute(*known, **more))
+    elif ready:
+      done = lambda i, record: self._done(ready[i][0], record)
+      sweeps.train([one for _, one in ready], 'paper', scale, done, **more)
+
+  def _done(self, run: Settings, record: dict[str, Any]) -> None:
+    self.records.add(run, record)
+    print(
+      f'best {record_lib.metric(record)} {record_lib.best(record):.1f}, '
+      f'{seconds(record) or 0:.0f} s',
+      flush=True,
+    )

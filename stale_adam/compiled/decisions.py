@@ -5,7 +5,7 @@ runs on empty pytrees, and every push leaves its numbers.
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -131,6 +131,65 @@ class Decisions(NamedTuple):
       yield part, (ids, jax.tree.map(stack, *batches))
 
 
+def dry(
+  policy: Policy,
+  pool: contract.Pool,
+  seed: int = 0,
+  resume: server.Server | None = None,
+) -> Iterator[tuple[dict[str, Any], Push, server.Server]]:
+  """Runs `serve` on empty pytrees.
+
+  Args:
+    policy: who is used, when to update, who is answered.
+    pool: who arrives next; its workers compute nothing.
+    seed: only kept in the pushes.
+    resume: a server without arrays to continue, as `bare` makes it.
+
+  Yields:
+    (numbers of the push by column, push, server) for every arrival.
+  """
+  before = resume
+  known = (_NOTHING, _IDENTITY, policy, pool, seed)
+  for push, after in server.serve(*known, resume=resume):
+    yield _row(push, before, after), push, after
+    before = after
+
+
+def bare(full: server.Server) -> server.Server:
+  """A server without its arrays: numbers and versions, for `dry`."""
+  empty = server.init(_IDENTITY, {}, len(full.pushes))
+  stripped = lambda snapshot: snapshot._replace(params={})
+  held = {
+    worker: sent._replace(snapshot=stripped(sent.snapshot))
+    for worker, sent in full.held.items()
+  }
+  return full._replace(
+    params=empty.params,
+    optimizer_state=empty.optimizer_state,
+    per_push_state=empty.per_push_state,
+    accumulator=None if full.accumulator is None else {},
+    loss=None,
+    published=stripped(full.published),
+    held=held,
+    memory={},
+    last=None,
+  )
+
+
+def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+  """Columns of rows that `dry` yields, [pushes, 1, ...], as for one device."""
+  return {
+    name: np.array([row[name] for row in rows], np.int32)[:, None]
+    for name in _COLUMNS
+  }
+
+
+def span(running: server.Server) -> int:
+  """Versions from the oldest that anybody may yet use to the one in force."""
+  held = [sent.snapshot.version for sent in running.held.values()]
+  return running.version - min([running.published.version, *held]) + 1
+
+
 def record(
   policy: Policy, order: np.ndarray, devices: int = 1, replies: bool = False
 ) -> Decisions:
@@ -146,20 +205,18 @@ def record(
     ValueError: if a worker arrives that has no work.
   """
   pool = _Order(order)
-  arrivals = server.serve(_NOTHING, _IDENTITY, policy, pool)
   names = [*_COLUMNS, *(_REPLIES if replies else ())]
   found: dict[str, list[Any]] = {name: [] for name in names}
   places, used = [], []
   group, filled, newest, before = -1, devices, 0, None
   with jax.ensure_compile_time_eval():  # Even while jit traces us.
-    for push, after in arrivals:
+    for row, push, after in dry(policy, pool):
       if filled == devices or push.pulled_version > newest:
         group, filled = group + 1, 0
         newest = push.pulled_version + push.staleness
       places.append(group * devices + filled)
       filled += 1
       used.append(push.used)
-      row = _row(push, before, after)
       if replies:
         answers = [*pool.sent, *[0] * (policy.workers - len(pool.sent))]
         old = 0 if before is None else before.published.version

@@ -64,7 +64,9 @@ def begin(static: Static, server: server_lib.Server) -> Carry:
   if server.memory:
     memory = jax.tree.map(stack, *server.memory.values())
   used = [c for c in static.cases if c & decisions.USED]
-  if any(not c & decisions.UPDATED for c in used):
+  if server.accumulator is not None:
+    accumulator = server.accumulator
+  elif any(not c & decisions.UPDATED for c in used):
     accumulator = sums.widened(jax.tree.map(jnp.zeros_like, server.params))
   held = (
     server.params,
@@ -85,7 +87,8 @@ def scan(
     static: what the program is compiled for.
     carry: `pullable` None at first, if it holds versions.
     key: of all batches.
-    part: of all devices' pushes, by name: see decisions.py.
+    part: of all devices' pushes, by name: see decisions.py. With a column
+      `live`, a push changes nothing where it is False: see legs.py.
     own: of this device's: ids [groups, L], batches [groups, L, ...].
 
   Returns:
@@ -124,7 +127,7 @@ def scan(
         for i in range(static.devices)
       ]
     for i, (message, own_loss) in enumerate(sent):
-      pushed = {name: columns[name][i] for name in _PUSHED}
+      pushed = {name: columns[name][i] for name in _PUSHED if name in columns}
       pushed['pulled'] = pulled[i] if pulled else None
       pushed['loss'] = own_loss
       which = jnp.searchsorted(np.array(static.cases), columns['case'][i])
@@ -150,7 +153,7 @@ def scan(
 
 # Programs are kept by what they are made of, as those of the server are.
 alone = jax.jit(scan, static_argnums=0)
-_PUSHED = ('worker', 'staleness', 'summed', 'summed_staleness')
+_PUSHED = ('worker', 'staleness', 'summed', 'summed_staleness', 'live')
 
 
 @functools.lru_cache(maxsize=8)
@@ -273,13 +276,17 @@ def _push(
     *(static.per_push, pushed['pulled']),
   )
   accumulator = held[3] if after.accumulator is None else after.accumulator
-  return (
+  found = (
     after.params,
     after.optimizer_state,
     after.per_push_state,
     accumulator,
     after.loss,
   )
+  if 'live' not in pushed:
+    return found
+  chosen = lambda new, old: jnp.where(pushed['live'], new, old)
+  return jax.tree.map(chosen, found, held)
 
 
 def _answer(

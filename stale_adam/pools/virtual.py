@@ -171,6 +171,19 @@ class Virtual(contract.Pool):
       raise contract.PoolClosed() from None
 
 
+class Dry(Virtual):
+  """The arrivals of `Virtual`, whose workers compute nothing.
+
+  For `compiled.decisions.dry`: every loss is 0, every message empty.
+  """
+
+  def _submit(self, flight: _Flight) -> None:
+    pass
+
+  def _result(self, flight: _Flight) -> tuple[Any, Any, Any]:
+    return 0.0, {}, None
+
+
 class _Clocked:
   """Arrivals as a clock decides them, without an end."""
 

@@ -41,6 +41,7 @@ _OPTIONAL: dict[str, _Kind] = {
   'sacrebleu_signature': str,
   'shortened': dict,
   'busy_share': (dict, type(None)),
+  'together': dict,
 }
 _POINT = (
   'updates',
@@ -155,6 +156,7 @@ def _values(
     'staleness_histogram': int,
     'shortened': int,
     'text': str,
+    'together': _COUNT,
   }
   for field, kind in kinds.items():
     for key, value in (record.get(field) or {}).items():

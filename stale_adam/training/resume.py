@@ -301,6 +301,11 @@ def load(
   return server, progress
 
 
+def identity(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """What a state keeps of a record's fields, to refuse that of another run."""
+  return {name: fields.get(name) for name in ('scale', 'text', 'config')}
+
+
 def exists(directory: Path) -> bool:
   """Whether a run's directory holds a state."""
   return any((directory / name).exists() for name in _FILES)

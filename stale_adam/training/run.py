@@ -1,11 +1,11 @@
-"""One run of any task, from a pool of workers to its result record."""
+"""Runs of any task, from workers to the result record."""
 
 import dataclasses
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +15,9 @@ from stale_adam import trace as trace_lib
 from stale_adam.policy import Policy
 from stale_adam.pools.contract import Pool
 from stale_adam.server import Reply
-from stale_adam.training import loop, record, resume
+from stale_adam.training import loop, record, resume, together
+from stale_adam.training.course import Outcome
+from stale_adam.training.group import Entry, Optimizer
 from stale_adam.training.task import Budget, Task
 from stale_adam.worker import Worker
 
@@ -67,16 +69,7 @@ def run(
   Raises:
     FileExistsError: if the directory holds a finished run.
   """
-  if (out / 'record.json').exists():
-    raise FileExistsError(
-      f'{out} holds a finished run (record.json): name another directory, or '
-      'remove that run first'
-    )
-  devices = jax.devices()
-  device = f'{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores'
-  origin = record.provenance(seed, type(pool).__name__.lower(), device)
-  began = time.monotonic()
-  out.mkdir(parents=True, exist_ok=True)
+  origin = _begin(out, seed, type(pool).__name__.lower())
   outcome = loop.train(
     task,
     optimizer,
@@ -88,17 +81,92 @@ def run(
     dict(metadata or {}),
     identity['run'],
     save_seconds=save_seconds,
-    identity={k: identity.get(k) for k in ('scale', 'text', 'config')},
+    identity=resume.identity(identity),
     per_push=per_push,
     worker=worker,
     reply=reply,
     measure=measure,
   )
-  machine = {'device': device, 'devices': len(devices)}
+  return _finish(outcome, policy.workers, out, identity, settings, origin)
+
+
+def run_together(
+  entries: Sequence[Entry],
+  optimizer: Optimizer,
+  policy: Policy,
+  budget: Budget,
+  done: Callable[[int, dict[str, Any]], None],
+  *,
+  save_seconds: float | None = 60.0,
+) -> None:
+  """Trains several runs as one program; every one leaves what `run` leaves.
+
+  Its record says so in `together`: how many runs there were, and the tolerance
+  to which its validation losses are those of the run alone. Its seconds are its
+  share of those of the group.
+
+  Args:
+    entries: what each run has of its own.
+    optimizer: of all runs, from the rate of each; as of `together.train`.
+    policy: of all runs.
+    budget: of all runs.
+    done: `done(i, record)` is called when the record of run i is written.
+    save_seconds: as of `run`.
+
+  Raises:
+    FileExistsError: if a directory holds a finished run.
+  """
+  origins = [_begin(entry.out, entry.seed, 'virtual') for entry in entries]
+
+  def finish(i: int, outcome: Outcome) -> None:
+    entry = entries[i]
+    known = policy.workers, entry.out, entry.identity, entry.settings
+    done(i, _finish(outcome, *known, origins[i]))
+
+  title = f'{entries[0].identity["run"]} and {len(entries) - 1} more'
+  rest = optimizer, policy, budget, finish, title
+  together.train(entries, *rest, save_seconds=save_seconds)
+
+
+class _Origin(NamedTuple):
+  """Where a run comes from, and when it began."""
+
+  provenance: dict[str, Any]
+  seconds: float
+
+
+def _begin(out: Path, seed: int, pool: str) -> _Origin:
+  """Makes a run's directory; refuses that of a finished run."""
+  if (out / 'record.json').exists():
+    raise FileExistsError(
+      f'{out} holds a finished run (record.json): name another directory, or '
+      'remove that run first'
+    )
+  devices = jax.devices()
+  device = f'{len(devices)} x {devices[0].device_kind}, {os.cpu_count()} cores'
+  origin = _Origin(record.provenance(seed, pool, device), time.monotonic())
+  out.mkdir(parents=True, exist_ok=True)
+  return origin
+
+
+def _finish(
+  outcome: Outcome,
+  workers: int,
+  out: Path,
+  identity: Mapping[str, Any],
+  settings: Mapping[str, Any] | None,
+  origin: _Origin,
+) -> dict[str, Any]:
+  """Tests the best parameters; writes trace and record."""
+  task, provenance = outcome.task, origin.provenance
+  machine = {'device': provenance['device'], 'devices': len(jax.devices())}
   known = {**outcome.trace.settings, **(settings or {}), **machine}
   arrivals = dataclasses.replace(outcome.trace, settings=known)
   arrivals.save(out / 'trace.npz')
   tested = task.test(outcome.best_params)
+  runs = known.get('together', 0)
+  others = {'together': {'runs': runs, 'tolerance': together.TOLERANCE}}
+  seconds = (time.monotonic() - origin.seconds) / max(1, runs)
   made = {
     **identity,
     'curve': outcome.curve,
@@ -106,9 +174,10 @@ def run(
     f'test_{task.metric}': dict(tested.scores),
     **tested.signature,
     'examples': list(tested.examples),
-    **_summary(arrivals, policy.workers),
+    **_summary(arrivals, workers),
     task.rate: outcome.speed(),
-    'provenance': origin | {'seconds': time.monotonic() - began},
+    **(others if runs else {}),
+    'provenance': provenance | {'seconds': seconds},
   }
   record.write(out / 'record.json', made)
   resume.remove(out)  # Not before everything is on disk.

@@ -13,7 +13,7 @@ from tensorboardX.proto import event_pb2
 
 from stale_adam import pools, problem
 from stale_adam.policy import Communication
-from stale_adam.training import checkpoint
+from stale_adam.training import checkpoint, course
 from stale_adam.training import loop as train
 from stale_adam.training.task import Budget
 
@@ -203,7 +203,7 @@ def test_a_point_of_the_curve(run):
 def test_training_seconds_do_not_count_validation(run, monkeypatch):
   task = Task()
   clock = types.SimpleNamespace(monotonic=lambda: task.clock)
-  monkeypatch.setattr(train, 'time', clock)
+  monkeypatch.setattr(course, 'time', clock)
   outcome = run(task, epochs=1)
   assert axis(outcome, 'seconds') == [20, 40, 60, 80, 100]
   assert outcome.seconds == 100

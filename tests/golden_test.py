@@ -142,6 +142,7 @@ def test_toy(case):
   check(f'toy {case}', toy_run(case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', MODELS)
 def test_translation(model):
   check(model, model_run(model))

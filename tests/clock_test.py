@@ -34,6 +34,7 @@ TABLE3 = {
 WORDS = 6000.0  # Of a batch; the speeds do not depend on it.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('numbers', TABLE3['rnn'], ids=str)
 @pytest.mark.parametrize('model', TABLE3)
 def test_table_3_speeds(linear, served, model, numbers):

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import os
+import signal
 
 # Before jax is imported: it reads these once.
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -14,16 +15,18 @@ os.environ['XLA_FLAGS'] = ' '.join(
     '--xla_force_host_platform_device_count=4',
   ]
 ).strip()
-# A test that counts compilations must not find one on disk.
-os.environ['JAX_ENABLE_COMPILATION_CACHE'] = 'false'
 # In a commit hook, these name the repository of the commit; tests have others.
 for name in [name for name in os.environ if name.startswith('GIT_')]:
   del os.environ[name]
+# What a shell starts in the background ignores Ctrl-C, and so would children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+  signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import budget  # noqa: E402
 import hypothesis  # noqa: E402
 import jax  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
+import programs  # noqa: E402
 import pytest  # noqa: E402
 import toys  # noqa: E402
 
@@ -39,6 +42,7 @@ hypothesis.settings.load_profile('no_clock')
 
 def pytest_configure(config):
   config.pluginmanager.register(budget.Budget())
+  programs.keep(config)
 
 
 class Scripted(contract.Pool):

@@ -152,6 +152,7 @@ def test_toy(case):
   check(f'toy {case}', toy_run(case))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('of_vectors', [False, True])
 @pytest.mark.parametrize('model', MODELS)
 def test_translation(model, of_vectors):

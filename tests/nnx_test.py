@@ -81,6 +81,7 @@ def worst(found, expected):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'optimizer, wraps, jit',
   [
@@ -99,6 +100,7 @@ def test_an_nnx_optimizer_is_the_loop_of_optax(optimizer, wraps, jit):
   assert worst(by_optax(INNER, False), expected) > 1e-3
 
 
+@pytest.mark.slow
 def test_forgetting_the_pulled_parameters_is_refused():
   model = Model(nnx.Rngs(0))
   optimizer = nnx.Optimizer(model, sa.hold(INNER, 3), wrt=nnx.Param)
@@ -107,6 +109,7 @@ def test_forgetting_the_pulled_parameters_is_refused():
     optimizer.update(model, gradient)
 
 
+@pytest.mark.slow
 def test_parameters_that_are_variables_stay_variables():
   """A plain loop over `nnx.State`, without `nnx.Optimizer`."""
   graphdef, params = nnx.split(nnx.Linear(3, 1, rngs=nnx.Rngs(0)))

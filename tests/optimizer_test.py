@@ -127,6 +127,7 @@ def loop(problem, optimizer, updates, staleness=0):
     yield params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'numbers, staleness',
   [
@@ -158,6 +159,7 @@ def test_the_rate_reaches_its_peak_or_is_refused():
     sa.inverse_sqrt(1.0, 1000, 400)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMED)
 def test_a_named_optimizer_learns_under_a_schedule(name):
   """Each reaches the least squares solution with warm-up and decay."""
@@ -185,6 +187,7 @@ def test_a_named_optimizer_learns_under_a_schedule(name):
   assert loss(params) < 0.1 * before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', NAMED)
 def test_no_named_optimizer_decays_weights(name):
   tx = NAMED[name](0.1)

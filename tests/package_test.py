@@ -33,6 +33,7 @@ def fresh(program):
   return run.stdout.split()
 
 
+@pytest.mark.slow
 def test_importing_loads_jax_and_optax_and_no_other_heavy_library():
   loaded = fresh(
     'import sys, jax, optax; before = {*sys.modules}; import stale_adam;'
@@ -42,6 +43,7 @@ def test_importing_loads_jax_and_optax_and_no_other_heavy_library():
   assert not HEAVY & {*loaded}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'imports',
   [

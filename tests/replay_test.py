@@ -13,7 +13,7 @@ from experiments.ledger import scales
 from stale_adam.nmt import translation
 from stale_adam.nmt.data import vocabulary
 
-PUSHES = 60
+PUSHES = 30
 
 
 @pytest.fixture(scope='module')
@@ -27,6 +27,7 @@ def problem():
   return translation.Translation(model, text, settings.shape).problem
 
 
+@pytest.mark.slow
 def test_a_threaded_run_of_the_transformer_replays_bit_for_bit(
   problem, tmp_path
 ):

@@ -50,6 +50,7 @@ def first_update(problem, optimizer, communication, pool):
         return push, server.params
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('pool', [sa.pools.Virtual, sa.pools.Threads])
 @pytest.mark.parametrize('kind', MIXED)
 @pytest.mark.parametrize('case', CASES)
@@ -64,6 +65,7 @@ def test_a_thousand_ones_make_a_thousand(case, kind, pool):
   assert push.loss == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind', MIXED)
 @pytest.mark.parametrize('case', CASES)
 def test_simulate_sums_alike(case, kind):
@@ -86,6 +88,7 @@ def test_a_sum_is_rounded_once(kind):
   assert params['a'][0] == jnp.asarray(exact, kind)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('mean', [False, True])
 @pytest.mark.parametrize('kind', MIXED)
 def test_accumulate(kind, mean):

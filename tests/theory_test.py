@@ -73,6 +73,7 @@ def test_staleness_sum_in_any_order(
     assert total + outstanding == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'mean, variance', [(1, 0), (1, 1), (-2, 1), (0.5, 4), (0.1, 1), (0, 1)]
 )

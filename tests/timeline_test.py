@@ -319,6 +319,7 @@ def test_times_out_of_order_by_a_hair(events):
 DURATION = st.sampled_from([0.0, 1e-7, 1 / 3, 1.0]) | st.floats(0, 2)
 
 
+@pytest.mark.slow
 @settings(max_examples=25)
 @given(
   numbers=st.tuples(*[st.integers(1, 3)] * 4),

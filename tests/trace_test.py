@@ -204,6 +204,7 @@ def test_a_real_run_is_that_by_hand(
   assert found.seconds.tolist() == expected.seconds.tolist()
 
 
+@pytest.mark.slow
 @hypothesis.settings(max_examples=40)
 @given(
   ORDER,
@@ -247,6 +248,7 @@ def test_what_cannot_be_written_leaves_the_old_file_whole(
   assert same(sa.Trace.load(tmp_path / 'trace.npz'), made([0, 1]))
 
 
+@pytest.mark.slow
 def test_no_flipped_byte_goes_unnoticed(tmp_path):
   small = sa.Trace([1, 0, 1], [1, 2, 3], {'loss': np.ones(3)}, {'seed': 1})
   small.save(tmp_path / 'good.npz')

@@ -142,6 +142,7 @@ def test_staleness_of_hold(pull_every):
   assert steady.mean() == theory.artificial_staleness(pull_every)
 
 
+@pytest.mark.slow
 def test_sampled_staleness_has_the_samplers_distribution():
   """Draws of 0..7 are clipped to 0..5, and to the versions that exist."""
   sampler = lambda key: jax.random.bits(key, dtype=jnp.uint8) % 8

@@ -87,6 +87,7 @@ def test_delay_is_the_references(toy, staleness):
     jax.tree.map(np.testing.assert_array_equal, params, reference.initial())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size, largest', [(1, 2), (40, 6), (7, 4), (90, 0)])
 def test_delay_by_array_is_the_references(toy, size, largest):
   draw = np.random.default_rng(size)
@@ -112,6 +113,7 @@ def test_hold_is_the_references(toy, pull_every, workers):
   agree(found, [[u % pull_every] * workers for u in range(40)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'pull_every, phases', [(1, (0, 0)), (5, (3,)), (7, (0, 2, 4, 6)), (3, (1, 1))]
 )
@@ -121,6 +123,7 @@ def test_staggered_hold_is_the_references(toy, pull_every, phases):
   agree(found, reference.staggered(40, pull_every, phases))
 
 
+@pytest.mark.slow
 def test_reduces_to_the_inner_optimizer(toy):
   expected = train(toy, ADAM, one_each(20))
   for optimizer, where in [
@@ -134,6 +137,7 @@ def test_reduces_to_the_inner_optimizer(toy):
     assert worst(found, expected) < TOLERANCE
 
 
+@pytest.mark.slow
 def test_staggered_in_phase_is_shared(toy):
   """Workers that all pull when version mod U = 0 hold one snapshot."""
   several = each(20, 3)
@@ -143,6 +147,7 @@ def test_staggered_in_phase_is_shared(toy):
   assert worst(found, shared) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers', [1, 2, 3, 4, 5])
 def test_workers_in_turn_are_a_constant_delay(toy, served, workers):
   """They agree from the first update on, under warm-up.
@@ -159,6 +164,7 @@ def test_workers_in_turn_are_a_constant_delay(toy, served, workers):
   assert pushes[-1].staleness == workers - 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', [1, 2])
 def test_any_asynchronous_run_is_a_delay_by_its_staleness(toy, served, seed):
   """With G = 1 the order matters only by the staleness that it makes."""
@@ -175,6 +181,7 @@ def test_any_asynchronous_run_is_a_delay_by_its_staleness(toy, served, seed):
   assert worst(train(toy, other, ids, at_pulled), expected) > CONFUSED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('workers, pull_every', [(1, 4), (3, 5)])
 def test_artificial_staleness_is_hold(toy, served, workers, pull_every):
   pool, numbers = (

@@ -108,6 +108,7 @@ def test_eager_compiled_loop_and_scan_agree(row):
   assert np.abs(params['x'] - PARAMS['x']).min() > 0.01  # It does something.
 
 
+@pytest.mark.slow
 @contract
 def test_vmap_over_learning_rates_is_one_run_each(row):
   run = lambda rate: scan(row.wrap(optax.sgd(rate, 0.9)), row)
@@ -118,6 +119,7 @@ def test_vmap_over_learning_rates_is_one_run_each(row):
     close(jax.tree.map(lambda x, i=i: x[i], found), alone(rate))
 
 
+@pytest.mark.slow
 @contract
 def test_compositions_agree(row):
   """Wrappers that do nothing to finite gradients change nothing."""
@@ -242,6 +244,7 @@ AROUND = {
 }
 
 
+@pytest.mark.slow
 @keeping
 @pytest.mark.parametrize('around', AROUND.values(), ids=AROUND)
 def test_gradients_of_unknown_parameters_are_refused(row, around):

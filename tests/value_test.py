@@ -81,6 +81,7 @@ OPTIMIZERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', OPTIMIZERS)
 @pytest.mark.parametrize('policy', POLICIES[:3], ids=str)
 def test_simulate_is_serve(name, policy):
@@ -93,6 +94,7 @@ def test_simulate_is_serve(name, policy):
   jax.tree.map(np.testing.assert_array_equal, run.params, found[-1][-1])
 
 
+@pytest.mark.slow
 def test_several_devices_round_in_another_way():
   run = lambda count: sa.simulate(
     *(toys.PROBLEM, NOTING, POLICIES[1], ORDER),
@@ -159,6 +161,7 @@ def test_a_seed_that_would_be_another_is_refused(seed):
     sa.Clock(seed=seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('seed', [0, 2**32 - 1, np.uint32(7), jnp.uint32(7)])
 def test_a_seed_of_any_whole_type(seed):
   run = sa.simulate(

@@ -12,6 +12,7 @@ from experiments.benchmarks.injected import lives, states
 from stale_adam import update
 from stale_adam.training import resume
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = os.environ | {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
 

@@ -221,6 +221,7 @@ def test_seeds_and_rates_can_be_vmapped(toy):
   assert not np.allclose(found.loss[0, 0], found.loss[0, 1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('penalty', [0.0, 1.0])
 @pytest.mark.parametrize(
   'numbers, versions',
@@ -348,6 +349,7 @@ def test_no_arrivals_leave_the_initial_parameters(toy):
   assert run.loss.shape == run.staleness.shape == (0,)
 
 
+@pytest.mark.slow
 def test_a_trace_is_replayed_under_its_own_settings_only(toy):
   """Unless one asks what would have been."""
   numbers = sa.Communication(4)

@@ -51,9 +51,9 @@ print(json.dumps(said))
 DAMAGES = ['flipped', 'truncated', 'empty']
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(compiled._zstd() is not None, reason='zstd: no checksum')
-def test_damaged_entries_are_replaced(tmp_path, monkeypatch):
-  monkeypatch.delenv('JAX_ENABLE_COMPILATION_CACHE')
+def test_damaged_entries_are_replaced(tmp_path):
   turns = [('none', True)]
   turns += [(damage, True) for damage in DAMAGES]
   turns += [('flipped', False), ('none', False), ('none', True)]
@@ -110,5 +110,10 @@ def test_without_a_directory_there_is_nothing_to_remove(tmp_path):
 def test_programs_without_a_checksum_are_not_kept(tmp_path, monkeypatch):
   """Those that JAX compresses by zstd, which stands in for itself here."""
   monkeypatch.setattr(compiled, '_zstd', lambda: zlib)
-  compiled.use(tmp_path)
-  assert jax.config.jax_compilation_cache_dir is None
+  kept = jax.config.jax_compilation_cache_dir  # For other tests.
+  jax.config.update('jax_compilation_cache_dir', None)
+  try:
+    compiled.use(tmp_path)
+    assert jax.config.jax_compilation_cache_dir is None
+  finally:
+    jax.config.update('jax_compilation_cache_dir', kept)

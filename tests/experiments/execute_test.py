@@ -115,6 +115,7 @@ class Full:
     self._flush(path)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_at_any_write_damages_nothing(
   run, whole, tmp_path, monkeypatch
 ):
@@ -155,6 +156,7 @@ def limited(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_file_that_the_system_refuses_to_write(run, whole, tmp_path):
   """The first state, which another thread writes."""
   out = tmp_path / 'limited'

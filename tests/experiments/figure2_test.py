@@ -26,6 +26,7 @@ def test_the_figure_has_the_papers_staleness():
     assert (updates - 1) / 2 == staleness
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('communication', HELD, ids=str)
 def test_it_is_hold_in_an_ordinary_loop(communication):
   """One worker, the sum of the same four batches, snapshots held U updates."""

@@ -71,6 +71,7 @@ def size(path):
   return struct.unpack('>II', head[16:24])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'lines',
   [

@@ -146,6 +146,7 @@ GIVEN = st.one_of(
 )
 
 
+@pytest.mark.slow
 @examples(400)
 @given(
   st.lists(GIVEN, min_size=1, max_size=2), st.sampled_from(['micro', 'tiny'])
@@ -238,6 +239,7 @@ def plain(files, stem, language):
   return [line.strip() for line in lines]
 
 
+@pytest.mark.slow
 @examples(120)
 @given(texts())
 def test_text(tmp_path_factory, files):
@@ -448,6 +450,7 @@ def record_path(tmp_path_factory):
   return tmp_path_factory.mktemp('records') / 'record.json'
 
 
+@pytest.mark.slow
 @examples(400)
 @given(changed_json(RECORD))
 def test_values_of_records(record_path, value):
@@ -491,6 +494,7 @@ def trained(tmp_path_factory):
   return path, path.read_bytes(), params
 
 
+@pytest.mark.slow
 @examples(150)
 @given(st.data())
 def test_files_of_parameters(trained, data):

@@ -84,6 +84,7 @@ def test_pairs_are_distinct_and_fewer_are_the_beginning(seed, one, other):
   assert all(len(set(side)) == many for side in zip(*found, strict=True))
 
 
+@pytest.mark.slow
 def test_pairs_do_not_depend_on_the_order_of_hashes():
   code = 'from experiments import grammar; print(grammar.pairs(50, 7))'
   output = subprocess.run(
@@ -107,6 +108,7 @@ DIGESTS = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('line', DIGESTS.strip().splitlines())
 def test_the_sentences_never_change(line):
   count, seed, digest = line.split()
@@ -114,6 +116,7 @@ def test_the_sentences_never_change(line):
   assert hashlib.sha256(text.encode()).hexdigest() == digest
 
 
+@pytest.mark.slow
 def test_one_verb_alone_gives_a_hundred_thousand_pairs():
   def phrases(nouns):
     for entry in nouns:

@@ -46,6 +46,7 @@ def start(compiles=False, resumes=False):
   return process
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'number, resumes', [(signal.SIGINT, True), (signal.SIGTERM, False)]
 )
@@ -60,6 +61,7 @@ def test_a_signal_ends_a_command_in_one_line(number, resumes):
   assert ('rerun the same command to resume' in line) == resumes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_it_at_once(number):
   process = start(compiles=True)

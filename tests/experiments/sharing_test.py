@@ -69,6 +69,7 @@ sys.exit(max(map(abs, codes)))
 """
 
 
+@pytest.mark.slow
 def test_processes_share_the_runs(tmp_path):
   done = subprocess.run(
     [sys.executable, '-c', PROGRAM, str(tmp_path)],

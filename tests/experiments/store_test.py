@@ -64,6 +64,7 @@ def test_a_digest_is_of_the_sentences_alone():
   assert identity.sha256(same) == identity.sha256(corpus())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('pair', ['en-de', 'de-en'])
 def test_committed_records_of_tiny_are_of_the_present_grammar(pair):
   found = Stored('tiny', RESULTS).text(pair)
@@ -213,6 +214,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', DAMAGES)
 def test_a_damaged_record_is_skipped_and_stops_no_table(name, tmp_path, capsys):
   other = runs.base('transformer', paper.GLOBAL)

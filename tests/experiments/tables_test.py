@@ -113,6 +113,7 @@ def test_every_table_renders_without_records(tmp_path):
     assert text and 'nan' not in text
 
 
+@pytest.mark.slow
 def test_every_table_renders_where_nothing_is_learnt(tmp_path):
   same = record(0.0, 5.0, [(10.0, 0.0), (20.0, 0.0)])
   same |= {'mean_staleness': 0.0, 'test_bleu': {'test': 0.0}}
@@ -141,6 +142,7 @@ def test_translations_are_shown_where_there_are_any():
   assert headline.translations(Invented(of(second))) == []
 
 
+@pytest.mark.slow
 def test_a_real_run_is_kept_and_rendered(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   table = reproduce.EXPERIMENTS[NAMES.index('table5')]
@@ -153,6 +155,7 @@ def test_a_real_run_is_kept_and_rendered(tmp_path, monkeypatch):
   assert text == (tmp_path / 'table5.md').read_text('utf-8')
 
 
+@pytest.mark.slow
 def test_a_dry_run_says_what_it_would_take(tmp_path):
   wanted = [runs.base('transformer', paper.GLOBAL)]
   text = plan.dry_run(wanted, Stored('micro', tmp_path), None)
@@ -163,6 +166,7 @@ def test_a_dry_run_says_what_it_would_take(tmp_path):
   assert f'{task.units_per_epoch:,} target words an epoch' in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('module', reproduce.EXPERIMENTS, ids=NAMES)
 def test_the_committed_markdown_is_what_the_records_give(module, tmp_path):
   name = module.__name__.split('.')[-1]

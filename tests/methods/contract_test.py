@@ -256,6 +256,7 @@ def test_every_version_is_the_references(method, policy):
     assert reference.distance(server.params, wanted) < TOLERANCE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('method, policy', CASES)
 @pytest.mark.parametrize('pool', ['clock', 'threads'])
 def test_its_trace_replays_it_bit_for_bit(method, policy, pool):
@@ -342,6 +343,7 @@ LAWS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('law', LAWS)
 def test_reduces_to_its_base(law):
   same(*LAWS[law])

@@ -117,6 +117,7 @@ def test_prediction_needs_adam(linear):
     )
 
 
+@pytest.mark.slow
 def test_methods_combine(toy):
   """A worker, a transformation of pushes and a reply in one run."""
   ours = {
@@ -163,6 +164,7 @@ def test_a_message_is_as_the_parameters(toy, compute, message):
       next(sa.serve(toy, optax.sgd(0.1), policy, made, worker=broken))
 
 
+@pytest.mark.slow
 def test_a_message_may_be_the_memory_or_the_parameters(toy):
   """The server reuses a message's memory, and never that of what is kept."""
   accumulate = jax.jit(lambda g, m: jax.tree.map(jnp.add, g, m))

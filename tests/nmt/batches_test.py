@@ -227,6 +227,7 @@ def empty_share(made):
   return share
 
 
+@pytest.mark.slow
 def test_little_is_padding_on_the_tiny_corpus(tmp_path):
   scale = scales.settings('tiny', 'transformer')
   pairs = grammar.corpus().train

@@ -132,6 +132,7 @@ def greedy(logits):
   return tokens
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('normalization', [0.0, 0.6, 1.0])
 def test_a_beam_for_everything_finds_the_best_of_all(normalization):
   # 4^t hypotheses stay open at length t; each closed one keeps its place.
@@ -142,6 +143,7 @@ def test_a_beam_for_everything_finds_the_best_of_all(normalization):
     assert search(logits, enough, normalization) == expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('beam', [1, 2, 3, 4, 7])
 def test_a_beam_does_what_its_docstring_says(beam):
   lengths = set()
@@ -153,6 +155,7 @@ def test_a_beam_does_what_its_docstring_says(beam):
   assert lengths == {1, 2, 3, 4}
 
 
+@pytest.mark.slow
 def test_beams_differ():
   # Otherwise the test above could not tell one beam from another.
   found = {}

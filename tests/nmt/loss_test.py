@@ -41,6 +41,7 @@ def _naive(hidden, table, targets, weights, smoothing):
   return jnp.sum(cost * weights)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 @pytest.mark.parametrize('chunk', [1, 4, 12, 100])
 def test_value_and_gradients(smoothing, chunk):
@@ -57,6 +58,7 @@ def test_value_and_gradients(smoothing, chunk):
     np.testing.assert_allclose(gradient, reference, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_agrees_with_log_softmax_differentiated(smoothing):
   case = _case()

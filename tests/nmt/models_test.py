@@ -91,6 +91,7 @@ def _alone():
   return source, segments, inputs, target_segments
 
 
+@pytest.mark.slow
 def test_packed_sentences_get_the_logits_they_get_alone(logits, packed):
   together = np.asarray(logits(*packed))[packed[3] > 0]
   alone = _alone()
@@ -98,6 +99,7 @@ def test_packed_sentences_get_the_logits_they_get_alone(logits, packed):
   np.testing.assert_allclose(together, separate, atol=2e-5, rtol=2e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('position', [0, 2, 5, 6, 10])
 def test_no_position_sees_a_later_input(logits, packed, position):
   source, segments, inputs, target_segments = packed
@@ -141,6 +143,7 @@ def test_no_sentence_sees_padding(logits, packed):
   assert np.isfinite(after).all()
 
 
+@pytest.mark.slow
 def test_advance_equals_decode_at_every_position(model, logits):
   source, segments, inputs, target_segments = _alone()
   expected = np.asarray(logits(source, segments, inputs, target_segments))
@@ -207,6 +210,7 @@ def _objective(model, packed):
   return objective, nnx.to_pure_dict(params)
 
 
+@pytest.mark.slow
 def test_gradient_is_the_slope_of_the_loss_in_every_parameter(model, packed):
   objective, params = _objective(model, packed)
   key = jax.random.key(0)
@@ -231,6 +235,7 @@ def test_gradient_is_the_slope_of_the_loss_in_every_parameter(model, packed):
   np.testing.assert_allclose(slope, measured, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_dropout_follows_its_key_alone(logits, packed):
   off, again = logits(*packed), logits(*packed)
   np.testing.assert_array_equal(off, again)
@@ -259,6 +264,7 @@ def _count(build):
   return sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))
 
 
+@pytest.mark.slow
 def test_parameters_of_transformer_base():
   def build():
     rngs = nnx.Rngs(0)

@@ -91,6 +91,7 @@ def test_every_sentence_comes_back_in_its_place(echo, text):
   assert all(rows == 1 or rows * length <= 2048 for rows, length, _ in seen)
 
 
+@pytest.mark.slow
 def test_translations_follow_their_sentences(model, params, text):
   sentences = [text.train.source[0], '', *text.train.source[1:5], 'x']
   found = model.translate(params, sentences, 2)
@@ -102,6 +103,7 @@ def test_translations_follow_their_sentences(model, params, text):
   assert again == [found[i] for i in order]
 
 
+@pytest.mark.slow
 def test_a_sentence_of_1500_pieces_is_translated(model, params, text):
   long = ' '.join((text.train.source * 2)[:80])
   assert len(model.vocabulary.encode([long])[0]) > 1500
@@ -167,6 +169,7 @@ def of_batch(batch, pieces):
 
 
 # What follows is written once for both kinds of model.
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['transformer'], indirect=True)
 def test_losses_sum_over_the_words(model, params, task, pieces, reference):
   batch = task.batches.batch(0)
@@ -179,6 +182,7 @@ def test_losses_sum_over_the_words(model, params, task, pieces, reference):
   np.testing.assert_allclose(loss, costs.sum(), rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('model', ['transformer'], indirect=True)
 def test_the_problem_is_the_mean_over_the_words(
   model, text, params, pieces, reference
@@ -192,6 +196,7 @@ def test_the_problem_is_the_mean_over_the_words(
   assert np.shape(found) == ()
 
 
+@pytest.mark.slow
 def test_validation_is_the_mean_over_its_words(params, task, text, reference):
   costs, words = reference(text.validation, 0.0)
   found = task.validation_loss(params)
@@ -206,6 +211,7 @@ def test_words_of_an_epoch_are_those_of_its_batches(task, text, pieces):
   assert sum(map(task.units, range(count))) == expected
 
 
+@pytest.mark.slow
 def test_adam_learns_twenty_sentences(model, text):
   few = corpus.Pairs(*(side[:20] for side in text.train))
   small = dataclasses.replace(text, train=few, validation=few)
@@ -264,6 +270,7 @@ def test_a_test_has_every_set_and_the_first_sentences_of_the_first(echo, text):
   assert {beam for *_, beam in seen} == {3}
 
 
+@pytest.mark.slow
 def test_a_model_that_a_run_left_translates_the_same(model, params, tmp_path):
   checkpoint.save(tmp_path / 'params.npz', params, model.metadata())
   model.vocabulary.save(tmp_path / translation.VOCABULARY)
@@ -314,6 +321,7 @@ def test_bleu_tells_translations_from_references(echo, text):
   assert score != sacrebleu.corpus_bleu(references, [short]).score
 
 
+@pytest.mark.slow
 def test_one_endless_line_does_not_decide_how_long_scores_take(
   text, pieces, monkeypatch
 ):

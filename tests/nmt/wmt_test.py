@@ -166,6 +166,7 @@ def test_wmt_says_how_to_prepare_and_what_pairs_there_are(
     wmt.prepare('en-de', tmp_path)
 
 
+@pytest.mark.slow
 def test_reading_imports_tensorflow_never_and_tfds_only_when_needed(tmp_path):
   path = toy(tmp_path).data_path
   program = f"""
@@ -182,6 +183,7 @@ assert 'tensorflow' not in sys.modules
   subprocess.run([sys.executable, '-c', program], check=True, cwd=ROOT)
 
 
+@pytest.mark.slow
 def test_the_command_says_what_to_install(tmp_path):
   program = f"""
 import runpy

@@ -16,6 +16,7 @@ from stale_adam.pools import contract
 WORKERS = [1, 4]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', closes.POOLS)
 @pytest.mark.parametrize('workers', WORKERS)
 def test_serve_ends_with_one_error_when_its_pool_is_closed(name, workers):
@@ -54,6 +55,7 @@ def test_work_that_is_sent_after_the_close_is_dropped(name):
   assert not closes.threads_left()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('share', [0.0, 0.02])
 def test_no_push_of_unreliable_workers_is_lost_or_used_twice(share):
   """Whether they raise or only come late and send NaN."""
@@ -88,6 +90,7 @@ def test_a_lost_push_would_be_noticed(unclean, monkeypatch):
   assert row.failed and wanted in row.lost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'how, kind',
   [
@@ -100,6 +103,7 @@ def test_a_process_ends_while_its_threads_compile(how, kind):
   assert exits.end(how, kind, 0.3) is None
 
 
+@pytest.mark.slow
 def test_a_worker_that_hangs_is_named():
   """With the place where it hangs; the last server goes on in a new pool."""
   gate, numbers = threading.Event(), sa.Communication(4)

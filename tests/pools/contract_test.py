@@ -91,6 +91,7 @@ def test_every_version_is_the_references(runs, pool, case):
     assert reference.distance(state.params, wanted) < TOLERANCE
 
 
+@pytest.mark.slow
 @contract
 def test_its_trace_replays_it(toy, served, runs, pool, case):
   """Bit for bit, compiled and on threads; but for an all-reduce's rounding."""

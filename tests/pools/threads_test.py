@@ -164,6 +164,7 @@ def program(last):
   )
 
 
+@pytest.mark.slow
 def test_a_program_may_end_without_closing_the_pool():
   run = program(60)
   _, errors = run.communicate(timeout=60)

@@ -123,6 +123,7 @@ def test_a_replay_is_resumed_bit_for_bit(tmp_path):
   equal(train(out, 'accumulated', Task(), pool()), wanted)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['asynchronous', 'synchronous', 'methods'])
 def test_threads_go_on_and_the_whole_replays(name, tmp_path):
   policy, ours = RUNS[name]
@@ -228,6 +229,7 @@ def start(out):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_process_is_resumed_bit_for_bit(number, tmp_path):
   """At some push, whatever it is doing; SIGINT saves the very last state."""

@@ -90,6 +90,7 @@ def trained(out, policy, **more):
   return record.read(out / 'record.json'), sa.Trace.load(out / 'trace.npz')
 
 
+@pytest.mark.slow
 def test_any_policy_leaves_a_record_and_its_name_in_the_trace(tmp_path):
   found, trace = trained(
     tmp_path,
@@ -106,6 +107,7 @@ def test_any_policy_leaves_a_record_and_its_name_in_the_trace(tmp_path):
   assert trace.settings['devices'] == len(jax.devices())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'method',
   [

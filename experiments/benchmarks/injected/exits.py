@@ -20,6 +20,7 @@ _PROGRAM = """
 import contextlib, sys
 import jax
 jax.config.update('jax_num_cpu_devices', 2)
+jax.config.update('jax_enable_compilation_cache', False)  # It has to compile.
 import jax.numpy as jnp
 import stale_adam as sa
 

@@ -122,8 +122,10 @@ def test_the_table_compares_ours_to_the_better_of_the_others():
 def test_results_are_kept_for_the_same_question(tmp_path):
   path = tmp_path / 'results.json'
   asked = {'words': 10, 'sizes': (1, 2)}
-  parts.Kept(path).put('eole training', asked, {'words': 11})
   kept = parts.Kept(path)
+  kept.put('eole training', asked, {'words': 11})
+  assert kept.get('eole training', asked) == {'words': 11}
+  kept = parts.Kept(path)  # As a second process finds it.
   assert kept.get('eole training', asked) == {'words': 11}
   assert kept.get('eole training', asked | {'words': 20}) is None
   assert kept.get('eole decoding', asked) is None
@@ -216,6 +218,8 @@ def test_updates_of_all_sides_have_equally_many_words(measured):
   *fits, (_, part, words, batch) = made
   assert [words for *_, words, _ in fits] == [round(40 * wanted)] * 2
   assert (part, words) == ('train', 100_000)
+  one.decoded('eole')  # The short runs serve it, too.
+  assert [part for _, part, *_ in made] == ['train'] * 3 + ['decode']
   assert abs(batch - 2 * wanted) <= 2
   config = (one.out / 'eole' / 'config.yaml').read_text()
   assert setting(config, 'batch_size') == str(batch)

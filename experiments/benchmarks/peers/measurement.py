@@ -117,15 +117,17 @@ class Measurement:
       total=total, desc=f'{side}: {name}', dynamic_ncols=True, unit_scale=True
     ) as bar:
       progress = lambda count: bar.update(min(count, total) - bar.n)
-      job = asked | self._files(side, batch)
+      # Else a short run would replace the model that is to be decoded.
+      short = name not in ('training', 'decoding')
+      out = self.out / (f'{side}-batches' if short else side)
+      job = asked | self._files(side, out, batch)
       result = parts.run(python, side, part, job, progress)
     self.kept.put(f'{side} {name}', asked, result)
     return result
 
-  def _files(self, side: str, batch: int) -> Mapping[str, Any]:
+  def _files(self, side: str, out: Path, batch: int) -> Mapping[str, Any]:
     """The rest of a job: files, and what only our side or only eole needs."""
-    out, text = self.out / side, self.out / 'text'
-    config = out / 'config.yaml'
+    text, config = self.out / 'text', out / 'config.yaml'
     if side in environments.PACKAGES:
       filled = recipe.configuration(
         side, self.settings, text, out, batch, self._pairs

@@ -41,15 +41,14 @@ class Kept:
   def get(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any] | None:
     """The result of a part if it was asked for in the same way."""
     found = self._parts.get(name)
-    if found is None or found['asked'] != json.loads(json.dumps(asked)):
-      return None
-    return found['result']
+    same = found is not None and found['asked'] == _as_json(asked)
+    return found['result'] if same else None
 
   def put(
     self, name: str, asked: Mapping[str, Any], result: Mapping[str, Any]
   ) -> None:
     """Keeps a result, in place of an older one of the same part."""
-    self._parts[name] = {'asked': dict(asked), 'result': dict(result)}
+    self._parts[name] = _as_json({'asked': asked, 'result': result})
     with files.replacing(self._path) as partial:
       partial.write_text(json.dumps(self._parts, indent=1) + '\n', 'utf-8')
 
@@ -57,6 +56,11 @@ class Kept:
     """Forgets the results of some parts."""
     for name in names:
       self._parts.pop(name, None)
+
+
+def _as_json(value: Mapping[str, Any]) -> dict[str, Any]:
+  """The value as it is after it was written and read."""
+  return json.loads(json.dumps(value))
 
 
 def run(

@@ -1,0 +1,1 @@
+"""Training and decoding beside two PyTorch toolkits; see __main__.py."""

@@ -145,6 +145,7 @@ def in_halves(params):
 
 @pytest.mark.parametrize('name', WORKS)
 def test_what_works_computes_the_same_numbers_on_vectors(name):
+  """Adam bit for bit; others to the rounding of a loop that XLA fuses anew."""
   transformation, params = WORKS[name], tree(0)
   assert elementwise.on_vectors(transformation, params, told)
   wanted = runs(transformation, params, lambda i: tree(i + 1))
@@ -154,7 +155,11 @@ def test_what_works_computes_the_same_numbers_on_vectors(name):
   for ours, theirs in zip(
     (found[0], *found[1]), (wanted[0], *wanted[1]), strict=True
   ):
-    np.testing.assert_array_equal(joined(ours), joined(theirs))
+    # Of the parameters: some updates are differences of these.
+    rounding = 0 if name == 'adam' else 5e-7
+    np.testing.assert_allclose(
+      joined(ours), joined(theirs), rtol=0, atol=rounding
+    )
 
 
 @pytest.mark.parametrize('name', FAILS)

@@ -30,7 +30,7 @@ from absl import flags
 
 import stale_adam as sa
 from experiments import launch, options
-from experiments.benchmarks import push, timed
+from experiments.benchmarks import push, timed, workload
 from experiments.ledger import scales
 from stale_adam import server, worker
 from stale_adam.nmt import network
@@ -50,43 +50,12 @@ PEAK = flags.DEFINE_float(
 PEAKS = {'H100': 989.0, 'H200': 989.0, 'A100': 312.0, 'L4': 121.0}
 
 
-def random_batch(settings, batch_id: int):
-  """A batch without padding: every row is one sentence."""
-  shape, draw = settings.shape, np.random.default_rng(batch_id)
-  pieces = lambda length: draw.integers(
-    4, settings.vocabulary, (shape.rows, length), np.int32
-  )
-  ones = lambda length: np.ones((shape.rows, length), np.int32)
-  return {
-    'source': pieces(shape.source),
-    'source_segments': ones(shape.source),
-    'target': pieces(shape.target),
-    'target_segments': ones(shape.target),
-  }
-
-
 def in_bfloat16(loss):
   """The loss with its layers in bfloat16, of parameters in float32."""
   narrow = lambda x: x.astype(jnp.bfloat16)
   return lambda params, batch, key: loss(
     jax.tree.map(narrow, params), batch, key
   ).astype(jnp.float32)
-
-
-def operations(settings, params) -> float:
-  """Multiplications and additions of a gradient's matrix products.
-
-  Six for each word and parameter: two forward, four backward. The embedding
-  counts once, as the output layer. Attention multiplies queries and keys, and
-  weights and values: with n positions, 12 n x size more for each word, in each
-  of three attentions of a layer.
-  """
-  shape, sizes = settings.shape, dict(settings.sizes)
-  leaves = jax.tree.leaves(params)
-  weights = sum(leaf.size for leaf in leaves if leaf.ndim > 1)
-  words = shape.rows * shape.target
-  attention = 3 * sizes['depth'] * 12 * shape.target * sizes['size']
-  return words * (6.0 * weights + attention)
 
 
 def training(loss, init, batch):
@@ -143,14 +112,14 @@ def main(_):
   sizes = tuple(sorted(settings.sizes.items()))
   model = network.Network('transformer', settings.vocabulary, sizes)
   loss = network.Loss(model, settings.smoothing)
-  batch = functools.partial(random_batch, settings)
+  batch = functools.partial(workload.random_batch, settings)
   print(f'{jax.devices()[0].device_kind}, {SCALE.value}: {dict(sizes)}')
   sides = {
     'float32': training(loss, model.init, batch),
     'bfloat16': training(in_bfloat16(loss), model.init, batch),
   }
   params = jax.jit(model.init)(jax.random.key(0))
-  work = operations(settings, params)
+  work = workload.operations(settings, params)
   words = settings.shape.rows * settings.shape.target
   for name, found in timed.turns(sides, TURNS.value, 1).items():
     seconds = float(np.median(found)) / BATCHES.value

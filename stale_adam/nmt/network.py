@@ -82,7 +82,8 @@ class Network:
     memory = model.encode(batch['source'], source, encode)
     inputs = layers.shift(batch['target'], target, BOS)
     hidden = model.decode(memory, source, inputs, target, decode)
-    weights = (target > 0).astype(hidden.dtype).reshape(-1)
+    # Not of a narrower dtype: in bfloat16 256 + 1 is 256.
+    weights = (target > 0).astype(jnp.float32).reshape(-1)
     loss = cross_entropy(
       hidden.reshape(-1, hidden.shape[-1]),
       model.embedding.table[...],
@@ -119,21 +120,26 @@ def losses(
   return network.losses(params, batch, None, 0.0)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 4))
+@functools.partial(jax.jit, static_argnums=(0, 4, 5))
 def search(
   network: Network,
   params: Params,
   source: jax.Array,
   segments: jax.Array,
   beam: int,
+  rows: int,
 ) -> jax.Array:
   """Beam search: at most one and a half times the source, and ten tokens."""
   length = source.shape[1] * 3 // 2 + 10
-  return beam_lib.search(network.bind(params), source, segments, beam, length)
+  model = network.bind(params)
+  return beam_lib.search(model, source, segments, beam, length, rows)
 
 
 def _chunk(positions: int) -> int:
-  """The largest divisor of `positions` up to 128: a cache's worth of logits."""
-  return next(
-    c for c in range(min(128, positions), 0, -1) if positions % c == 0
-  )
+  """Positions whose logits are in memory: the largest divisor up to a limit.
+
+  They fit into a processor's cache; an accelerator wants large products.
+  """
+  limit = 128 if jax.default_backend() == 'cpu' else 2048
+  limit = min(limit, positions)
+  return next(c for c in range(limit, 0, -1) if positions % c == 0)

@@ -29,7 +29,9 @@ from stale_adam.training.task import Evaluation
 VOCABULARY = 'vocabulary.model'  # File beside the parameters.
 EXAMPLES = 10  # Sentences of the first test that are kept as examples.
 _BUCKET = 16  # Source lengths are rounded up to a multiple of this.
-_POSITIONS = 2048  # Of the source, decoded together.
+_POSITIONS = 2048  # Of the source, decoded at a time; more on accelerators.
+_FEW = 8  # Rows that are compiled at least.
+_TURNS = 8  # Sentences that a row decodes one after another, at most.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,9 +75,9 @@ class Model:
   ) -> list[str]:
     """Translates sentences by beam search.
 
-    Sentences of the same length, rounded up, are decoded together, several such
-    groups at a time. A translation has at most one and a half times that
-    length, and ten tokens more.
+    Sentences of the same length, rounded up, are decoded together, a group on
+    each core. A translation has at most one and a half times that length, and
+    ten tokens more.
 
     Args:
       params: as `init` returns.
@@ -92,24 +94,29 @@ class Model:
     buckets = collections.defaultdict(list)
     for i in (i for i, sentence in enumerate(ids) if sentence):
       buckets[-(len(ids[i]) + 1) // _BUCKET * -_BUCKET].append(i)
-    groups = []
-    for length, bucket in sorted(buckets.items()):
-      count = max(1, _POSITIONS // length)
-      parts = range(0, len(bucket), count)
-      groups += [(length, count, bucket[i : i + count]) for i in parts]
+    groups = [
+      (length, group)
+      for length, bucket in sorted(buckets.items(), reverse=True)
+      for group in _groups(length, sorted(bucket, key=lambda i: -len(ids[i])))
+    ]
     results: list[str] = [''] * len(ids)
 
-    def decode(group: tuple[int, int, list[int]]) -> list[str]:
-      length, count, members = group
+    def decode(group: tuple[int, list[int]]) -> list[str]:
+      length, members = group
       tokens = batches_lib.Tokens.of([ids[i] for i in members])
-      rows = np.arange(len(members))[:, None]
-      source = batches_lib.lay_out(tokens, rows, count, length)
-      found = np.asarray(self._search(params, *source, beam))
+      sentences = np.arange(len(members))[:, None]
+      # Powers of two, and not the smallest: few programs are compiled.
+      least = min(_FEW, _rows(length))
+      count = max(least, 1 << (len(members) - 1).bit_length())
+      rows = max(least, 1 << len(members).bit_length() - 1)
+      rows = min(rows, _rows(length))
+      source = batches_lib.lay_out(tokens, sentences, count, length)
+      found = np.asarray(self._search(params, *source, beam, rows))
       return self.vocabulary.decode(found[: len(members)].tolist())
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as threads:
+    with concurrent.futures.ThreadPoolExecutor(_threads()) as threads:
       found = threads.map(decode, groups)
-      for (*_, members), texts in zip(groups, found, strict=True):
+      for (_, members), texts in zip(groups, found, strict=True):
         for i, text in zip(members, texts, strict=True):
           results[i] = text
     return results
@@ -117,6 +124,25 @@ class Model:
   @functools.cached_property
   def _search(self) -> Callable[..., jax.Array]:
     return functools.partial(network_lib.search, self.network)
+
+
+def _threads() -> int:
+  """Groups of sentences at a time: one for each core, or for an accelerator."""
+  on_cpu = jax.default_backend() == 'cpu'
+  return (os.cpu_count() or 1) if on_cpu else 1
+
+
+def _rows(length: int) -> int:
+  """Sentences of a source length that are decoded at a time."""
+  more = 1 if jax.default_backend() == 'cpu' else 16
+  return max(1, more * _POSITIONS // length)
+
+
+def _groups(length: int, sentences: Sequence[int]) -> list[Sequence[int]]:
+  """Equal shares of sentences of one source length, few and not too large."""
+  most = _TURNS * _rows(length)
+  count = max(-(-len(sentences) // most), min(_threads(), len(sentences)))
+  return [sentences[i::count] for i in range(count)]
 
 
 def load(directory: str | os.PathLike) -> tuple[Model, Params]:

@@ -7,7 +7,7 @@ import sys
 import jax
 import pytest
 
-from experiments.benchmarks import accelerator
+from experiments.benchmarks import workload
 from experiments.ledger import scales
 from stale_adam.nmt import network
 from stale_adam.nmt.data.batches import Shape
@@ -24,12 +24,12 @@ def test_operations_are_what_xla_counts():
   )
   loss = network.Loss(model, settings.smoothing)
   params = jax.eval_shape(model.init, jax.random.key(0))
-  batch = accelerator.random_batch(settings, 0)
+  batch = workload.random_batch(settings, 0)
   gradient = jax.jit(jax.grad(loss)).lower(params, batch, jax.random.key(0))
   settings = scales.settings(
     'paper', 'transformer', shape=settings.shape, sizes=sizes
   )
-  found = accelerator.operations(settings, params)
+  found = workload.operations(settings, params)
   assert found == pytest.approx(gradient.cost_analysis()['flops'], rel=0.05)
 
 

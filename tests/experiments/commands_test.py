@@ -92,7 +92,7 @@ def command(environment, module, *arguments, **more):
     cwd=ROOT,
     env=environment,
     capture_output=True,
-    timeout=300,
+    timeout=1200,
     check=False,
     **more,
   )
@@ -420,7 +420,7 @@ def outcomes(filled, environment, tmp_path_factory):
     env=environment | LARGE_PAGES,
     capture_output=True,
     text=True,
-    timeout=300,
+    timeout=1200,
     check=True,
   )
   return dict(zip(lines, json.loads(done.stdout), strict=True))

@@ -40,29 +40,47 @@ class Toy:
   def encode(self, source, segments):
     return source[:, 0]
 
-  def start(self, memory, segments, length):
-    return memory, {'history': jnp.zeros(memory.shape[0], jnp.int32)}
+  def start(self, memory, segments):
+    return memory
 
-  def advance(self, constant, cache, tokens, position):
-    grown = history(cache['history'], tokens)
-    grown = jnp.where(position == 0, 0, grown)
+  def room(self, constant, rows, beam, columns):
+    zeros = lambda *shape: jnp.full(shape, -1, jnp.int32)
+    return {'state': zeros(rows, beam), 'stored': zeros(rows, columns, beam)}
+
+  def advance(self, constant, cache, tokens, past):
+    begins = past.position[:, None] == 0
+    state = jnp.take_along_axis(cache['state'], past.parents, axis=1)
+    state = jnp.where(begins, 0, history(state, tokens))
+    stored = cache['stored'].at[:, past.column].set(tokens)
     # The first token that the model is given is the beginning of the sentence.
-    right = (position > 0) | (tokens == BOS)
-    hidden = self.logits[constant, grown]
-    return {'history': grown}, jnp.where(right[:, None], hidden, jnp.nan)
+    right = (tokens == BOS) | ~begins
+    # The same history, of what was stored: each path's entries in their order.
+    columns = past.path.shape[-1]
+    again = jnp.zeros_like(state)
+    for i in reversed(range(columns)):
+      at = (past.column - i) % columns
+      entry = jnp.take_along_axis(stored[:, at], past.path[:, :, at], axis=1)
+      after = past.position[:, None] > i
+      again = jnp.where(after, history(again, entry), again)
+      known = past.mask[:, :, at].any(axis=-1)
+      right &= known == (past.position[:, None] >= i)
+    right &= state == again
+    hidden = self.logits[constant[:, None], state]
+    hidden = jnp.where(right[..., None], hidden, jnp.nan)
+    return {'state': state, 'stored': stored}, hidden
 
 
-@functools.partial(jax.jit, static_argnums=(2, 3))
-def _search(logits, kinds, beam, length, normalization):
+@functools.partial(jax.jit, static_argnums=(2, 3, 5))
+def _search(logits, kinds, beam, length, normalization, rows):
   source = kinds[:, None]
-  segments = jnp.ones_like(source)
   return beam_lib.search(
-    Toy(logits), source, segments, beam, length, normalization
+    *(Toy(logits), source, (source >= 0).astype(jnp.int32)),
+    *(beam, length, rows, normalization),
   )
 
 
-def search(logits, beam, normalization=0.6, kinds=None, length=LENGTH):
-  """Translations as tuples, each up to and with its EOS."""
+def search(logits, beam, normalization=0.6, kinds=None, length=LENGTH, rows=4):
+  """Translations as tuples, each up to and with its EOS; kind -1 is empty."""
   kinds = np.arange(len(logits)) if kinds is None else np.array(kinds)
   found = _search(
     logits.astype(np.float32),
@@ -70,6 +88,7 @@ def search(logits, beam, normalization=0.6, kinds=None, length=LENGTH):
     beam,
     length,
     normalization,
+    rows,
   )
   assert found.shape == (len(kinds), length)
   return [closed(tuple(row)) for row in np.asarray(found).tolist()]
@@ -181,6 +200,17 @@ def test_a_sentence_does_not_depend_on_its_neighbours(beam):
     assert search(logits, beam, kinds=[kind] * 6) == [together[kind]] * 6
   kinds = [3, 1, 1, 5, 0, 3]
   assert search(logits, beam, kinds=kinds) == [together[k] for k in kinds]
+
+
+@pytest.mark.parametrize('rows', [1, 2, 5, 16, 99])
+def test_rows_take_one_sentence_after_another(rows):
+  logits = toy_logits(4)
+  logits[0, :, EOS] += 9  # Some end at once, some late, some are empty.
+  logits[1, :, EOS] -= 99
+  alone = [*search(logits, 3), (EOS,)]
+  kinds = np.random.default_rng(rows).integers(-1, SENTENCES, 40)
+  found = search(logits, 3, kinds=kinds, rows=rows)
+  assert found == [alone[kind] for kind in kinds]
 
 
 def test_normalization_favours_long_translations():

@@ -148,14 +148,29 @@ def test_advance_equals_decode_at_every_position(model, logits):
   source, segments, inputs, target_segments = _alone()
   expected = np.asarray(logits(source, segments, inputs, target_segments))
   memory = jax.jit(model.encode)(source, segments)
-  start = jax.jit(model.start, static_argnums=2)
-  constant, cache = start(memory, segments, inputs.shape[1])
-  for leaf in jax.tree.leaves((constant, cache)):
+  constant = jax.jit(model.start)(memory, segments)
+  for leaf in jax.tree.leaves(constant):
     assert leaf.shape[0] == source.shape[0]
+  rows, columns = inputs.shape
+  # The second of two hypotheses is the right one from the second token on. The
+  # ring begins near its end, and its cache is full of what is not theirs.
+  room = jax.eval_shape(lambda c: model.room(c, rows, 2, columns), constant)
+  cache = jax.tree.map(lambda x: jnp.full(x.shape, 7.0, x.dtype), room)
+  path = np.full((rows, 2, columns), -1, np.int32)
   advance = jax.jit(model.advance)
-  for position in range(inputs.shape[1]):
-    cache, hidden = advance(constant, cache, inputs[:, position], position)
-    found = np.asarray(hidden @ model.embedding.table[...].T)
+  for position in range(columns):
+    column = (columns - 2 + position) % columns
+    path[:, :, column] = [0, 1]
+    tokens = np.stack([inputs[:, position], _other(inputs)[:, position]], 1)
+    tokens = tokens if position == 0 else tokens[:, ::-1]
+    here = np.full(rows, position, np.int32)
+    cache, hidden = advance(
+      *(constant, cache, tokens),
+      layers.Past(here, jnp.int32(column), jnp.asarray(path)),
+    )
+    right = 0 if position == 0 else 1
+    path[:] = path[:, right : right + 1]
+    found = np.asarray(hidden @ model.embedding.table[...].T)[:, right]
     real = target_segments[:, position] > 0
     np.testing.assert_allclose(
       found[real], expected[real, position], atol=2e-5, rtol=2e-5
@@ -171,7 +186,7 @@ def _moved(compiled, elements):
 
 
 def test_a_token_does_not_transpose_those_before_it():
-  rows, length, size = 3, 17, 24
+  rows, beam, length, size = 3, 2, 17, 24
   build = lambda: transformer.Transformer(
     VOCABULARY, size, 16, 2, 1, 0.0, rngs=nnx.Rngs(0)
   )
@@ -179,17 +194,20 @@ def test_a_token_does_not_transpose_those_before_it():
   model = lambda params: nnx.merge(graph, params)
   memory = jax.ShapeDtypeStruct((rows, 5, size), jnp.float32)
   start = lambda params, memory: model(params).start(
-    memory, jnp.ones((rows, 5), jnp.int32), length
+    memory, jnp.ones((rows, 5), jnp.int32)
   )
-  constant, cache = jax.eval_shape(start, params, memory)
+  constant = jax.eval_shape(start, params, memory)
+  room = lambda params, x: model(params).room(x, rows, beam, length)
+  cache = jax.eval_shape(room, params, constant)
   advance = lambda params, *args: model(params).advance(*args)
-  tokens, position = (jax.ShapeDtypeStruct(x, jnp.int32) for x in ((rows,), ()))
-  arguments = params, constant, cache, tokens, position
+  whole = lambda *shape: jax.ShapeDtypeStruct(shape, jnp.int32)
+  past = layers.Past(whole(rows), whole(), whole(rows, beam, length))
+  arguments = params, constant, cache, whole(rows, beam), past
   compiled = jax.jit(advance, donate_argnums=2).lower(*arguments).compile()
-  assert not _moved(compiled, rows * length * size)
+  assert not _moved(compiled, rows * beam * length * size)
   # The check above can fail: the same cache, in another order.
   other = jax.jit(lambda x: x.swapaxes(1, 3) + 1).lower(cache[0][0]).compile()
-  assert _moved(other, rows * length * size)
+  assert _moved(other, rows * beam * length * size)
 
 
 def _objective(model, packed):

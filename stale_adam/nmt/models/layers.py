@@ -5,9 +5,42 @@ the row, 1, 2, ..., and is 0 where the row is empty. Positions and masks are
 computed from it.
 """
 
+from typing import NamedTuple
+
 import flax.nnx as nnx
 import jax
 import jax.numpy as jnp
+
+
+class Past(NamedTuple):
+  """What `advance` needs to know of the tokens before the one it decodes.
+
+  A row has several hypotheses, which share their beginnings. Each token of each
+  of them is stored once, in a column of the cache; no entry is ever moved.
+
+  Attributes:
+    position: [rows] of int32: how many tokens were before.
+    column: int32: of the cache, where this token is stored.
+    path: [rows, beam, columns] of int32: which hypothesis's entry in a column
+      belongs to this one, this token's included; -1 if none does.
+  """
+
+  position: jax.Array
+  column: jax.Array
+  path: jax.Array
+
+  @property
+  def mask(self) -> jax.Array:
+    """Attention mask [rows, beam, columns, beam]: the last are the entries."""
+    shape = *self.path.shape, self.path.shape[1]
+    entries = jax.lax.broadcasted_iota(jnp.int32, shape, 3)
+    return self.path[..., None] == entries
+
+  @property
+  def parents(self) -> jax.Array:
+    """Which hypothesis each continues: [rows, beam]; any at the beginning."""
+    last = jnp.take(self.path, self.column - 1, axis=2, mode='wrap')
+    return jnp.maximum(last, 0)
 
 
 def starts(segments: jax.Array) -> jax.Array:

@@ -35,6 +35,9 @@ def cross_entropy(
     smoothing: s, 0 <= s < 1.
     chunk: positions at a time; it affects speed only.
 
+  Returns:
+    A scalar; float32 where `hidden` is narrower, as are logits and sums.
+
   Raises:
     ValueError: if `chunk` does not divide the positions.
 
@@ -50,7 +53,7 @@ def _position_loss(
   hidden: jax.Array, table: jax.Array, targets: jax.Array, smoothing: float
 ) -> tuple[jax.Array, jax.Array]:
   """Loss and softmax(z) of every position."""
-  logits = hidden @ table.T
+  logits = jnp.matmul(hidden, table.T, preferred_element_type=_wide(hidden))
   top = jnp.max(logits, axis=-1, keepdims=True)
   exponents = jnp.exp(logits - top)
   total = jnp.sum(exponents, axis=-1, keepdims=True)
@@ -78,16 +81,17 @@ def _forward(
     hit = vocabulary == targets[:, None]
     wanted = jnp.where(hit, 1 - smoothing, 0) + smoothing / table.shape[0]
     error = (softmax - wanted) * weights[:, None]
-    gradient = error @ table
-    return table_gradient + error.T @ hidden, (
-      jnp.sum(loss * weights),
-      gradient,
-    )
+    error = error.astype(hidden.dtype)
+    product = jnp.matmul(error.T, hidden, preferred_element_type=wide)
+    loss = jnp.sum(loss * weights)
+    return table_gradient + product, (loss, error @ table)
 
+  wide = _wide(hidden)
   parts = _split(chunk, hidden, targets, weights)
-  zeros = jnp.zeros_like(table)
+  zeros = jnp.zeros(table.shape, wide)
   table_gradient, (losses, gradients) = jax.lax.scan(body, zeros, parts)
-  return jnp.sum(losses), (gradients.reshape(hidden.shape), table_gradient)
+  gradients = gradients.reshape(hidden.shape)
+  return jnp.sum(losses), (gradients, table_gradient.astype(table.dtype))
 
 
 def _backward(
@@ -97,11 +101,16 @@ def _backward(
   cotangent: jax.Array,
 ) -> tuple[jax.Array, jax.Array, None, None]:
   del smoothing, chunk
-  hidden_gradient, table_gradient = saved
-  return cotangent * hidden_gradient, cotangent * table_gradient, None, None
+  scaled = lambda x: (cotangent * x).astype(x.dtype)
+  return (*map(scaled, saved), None, None)
 
 
 cross_entropy.defvjp(_forward, _backward)
+
+
+def _wide(x: jax.Array) -> Any:
+  """Dtype of sums and logits: float32 where `x` is narrower."""
+  return jnp.promote_types(x.dtype, jnp.float32)
 
 
 def _split(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:

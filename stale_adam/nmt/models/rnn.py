@@ -58,12 +58,12 @@ def _write(
   """One position of the decoder: a body for `recur`."""
   (keys, memory, energy), (query_mask, context_mask, *masks) = constants
   (initial, fed), (begin, allowed) = inputs
-  state = jnp.where(begin[:, None], initial, state)
+  state = jnp.where(begin[..., None], initial, state)
   state = _transit(linear, state, fed, masks[:1])
   query = linear(_drop(state, query_mask))
-  scores = jnp.tanh(keys + query[:, None]) @ energy
+  scores = jnp.tanh(keys + query[..., None, :]) @ energy
   weights = jax.nn.softmax(jnp.where(allowed, scores, -1e9), axis=-1)
-  context = jnp.einsum('rs,rsh->rh', weights, memory)
+  context = jnp.einsum('r...s,rsh->r...h', weights, memory)
   fed = linear(_drop(context, context_mask))
   state = _transit(linear, state, fed, masks[1:])
   return state, (state, context)
@@ -215,39 +215,53 @@ class Rnn(nnx.Module):
     )[1]
     return self._output(states, x, contexts).swapaxes(0, 1)
 
-  def start(
-    self, memory: jax.Array, source_segments: jax.Array, length: int
-  ) -> tuple[Any, Any]:
-    """Start to decode token by token, one sentence per row.
+  def start(self, memory: jax.Array, source_segments: jax.Array) -> Any:
+    """What depends on the source only; leaves begin with an axis of rows."""
+    real = source_segments > 0
+    initial = self._initial(memory, real[:, None])
+    return self.key(memory)[:, None], memory, real[:, None], initial
+
+  def room(
+    self, constant: Any, rows: int, beam: int, columns: int
+  ) -> jax.Array:
+    """A cache for tokens that are decoded one by one: a state each.
+
+    Args:
+      constant: of `start`.
+      rows: sentences at a time.
+      beam: hypotheses of each.
+      columns: not used: a state is as large after many tokens as after one.
 
     Returns:
-      (constant, cache): what depends on the source only, and the state, whose
-      size does not depend on `length`. Leaves begin with an axis of rows.
+      [rows, beam, hidden].
     """
-    del length
-    real = source_segments > 0
-    state = self._initial(memory, real[:, None])[:, 0]
-    return (self.key(memory), memory, real), state
+    del columns
+    initial = constant[-1]
+    return jnp.zeros((rows, beam, initial.shape[-1]), initial.dtype)
 
   def advance(
-    self, constant: Any, cache: Any, tokens: jax.Array, position: jax.Array
+    self, constant: Any, cache: Any, tokens: jax.Array, past: layers.Past
   ) -> tuple[Any, jax.Array]:
-    """Decode one more token per row: `tokens` [rows].
+    """Decode one more token of every hypothesis.
 
-    `position` is not used: the state has all that is needed.
+    Args:
+      constant: of `start`.
+      cache: of `room`, or of the token before.
+      tokens: [rows, beam] of int32.
+      past: of the tokens.
 
     Returns:
-      (cache, hidden [rows, size]), equal to `decode` at that position.
+      (cache, hidden [rows, beam, size]), equal to `decode` at that position.
     """
-    del position
-    keys, memory, real = constant
+    keys, memory, real, initial = constant
+    before = jnp.take_along_axis(cache, past.parents[..., None], axis=1)
     x = self.embedding(tokens)
-    # One position of `recur`, where no segment starts.
+    # One position of `recur`.
     masks = [None] * (2 + len(self.decoder))
     constants = (keys, memory, self.energy[...]), masks
-    never = jnp.zeros((1, tokens.size), bool)
-    fed = (cache[None], self.target(x)[None]), (never, real[None])
-    state, (_, context) = recur(_write, self._maps(), constants, cache, fed)
+    begins = past.position[:, None] == 0
+    fed = (initial[None], self.target(x)[None]), (begins[None], real[None])
+    state, (_, context) = recur(_write, self._maps(), constants, before, fed)
     return state, self._output(state, x, context[0])
 
   def _maps(self) -> list[Weights]:

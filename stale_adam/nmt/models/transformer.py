@@ -229,54 +229,67 @@ class Transformer(nnx.Module):
       x = layer(x, own, mask, source, keys[3 * i : 3 * i + 3])
     return x
 
-  def start(
-    self, memory: jax.Array, source_segments: jax.Array, length: int
-  ) -> tuple[Any, Any]:
-    """Start to decode token by token, one sentence per row.
+  def start(self, memory: jax.Array, source_segments: jax.Array) -> Any:
+    """What depends on the source only; leaves begin with an axis of rows."""
+    source = [layer.source.remember(memory) for layer in self.decoder]
+    return source, source_segments > 0
+
+  def room(self, constant: Any, rows: int, beam: int, columns: int) -> Any:
+    """A cache for tokens that are decoded one by one.
+
+    Args:
+      constant: of `start`.
+      rows: sentences at a time.
+      beam: hypotheses of each.
+      columns: tokens of each.
 
     Returns:
-      (constant, cache): what depends on the source only, and room for `length`
-      tokens, which `advance` fills. Leaves begin with an axis of rows.
+      Keys and values of every layer, [rows, heads, size / heads, columns x
+      beam], as attention reads them.
     """
-    rows = memory.shape[0]
-    source = [layer.source.remember(memory) for layer in self.decoder]
-    shape = (rows, *source[0][0].shape[1:3], length)
-    empty = lambda: (jnp.zeros(shape), jnp.zeros(shape))
-    constant = source, source_segments > 0
-    return constant, [empty() for _ in self.decoder]
+    keys = constant[0][0][0]
+    shape = (rows, *keys.shape[1:3], columns * beam)
+    empty = lambda: jnp.zeros(shape, keys.dtype)
+    return [(empty(), empty()) for _ in self.decoder]
 
   def advance(
-    self, constant: Any, cache: Any, tokens: jax.Array, position: jax.Array
+    self, constant: Any, cache: Any, tokens: jax.Array, past: layers.Past
   ) -> tuple[Any, jax.Array]:
-    """Decode one more token per row: `tokens` [rows] at `position`, a scalar.
+    """Decode one more token of every hypothesis.
+
+    Args:
+      constant: of `start`.
+      cache: of `room`, or of the token before.
+      tokens: [rows, beam] of int32.
+      past: of the tokens.
 
     Returns:
-      (cache, hidden [rows, size]), equal to `decode` at that position.
+      (cache, hidden [rows, beam, size]), equal to `decode` at that position.
     """
     source, source_mask = constant
-    rows = tokens.shape[0]
-    place = jnp.full((rows, 1), position, jnp.int32)
-    length = cache[0][0].shape[-1]
-    x = self._embed(tokens[:, None], place, None, length)
-    reached = jnp.arange(length) <= position
-    mask = jnp.broadcast_to(reached, (rows, 1, reached.size))
+    rows, beam, columns = past.path.shape
+    x = self._embed(tokens, past.position[:, None], None, columns)
+    mask = past.mask.reshape(rows, beam, -1)
+    source_mask = jnp.broadcast_to(
+      source_mask[:, None], (rows, beam, source_mask.shape[-1])
+    )
     grown = []
     for layer, own, memory in zip(self.decoder, cache, source, strict=True):
       new = layer.attention.remember(x)
       own = tuple(
-        jax.lax.dynamic_update_slice_in_dim(old, n, position, axis=3)
+        jax.lax.dynamic_update_slice_in_dim(old, n, past.column * beam, axis=3)
         for old, n in zip(own, new, strict=True)
       )
       grown.append(own)
-      x = layer(x, own, mask, (*memory, source_mask[:, None]))
-    return grown, x[:, 0]
+      x = layer(x, own, mask, (*memory, source_mask))
+    return grown, x
 
   def _embed(
     self, tokens: jax.Array, positions: jax.Array, key: Key, length: int
   ) -> jax.Array:
     """Embeddings plus sinusoids of positions below `length`."""
     x = self.embedding(tokens)
-    table = layers.sinusoids(length, x.shape[-1])
+    table = layers.sinusoids(length, x.shape[-1]).astype(x.dtype)
     return layers.dropout(x + table[positions], self.dropout, key)
 
 

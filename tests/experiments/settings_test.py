@@ -25,6 +25,7 @@ OTHER = {
   'communication': ('asynchronous', False),
   'optimizer': ('lion', 'lion'),
   'smoothing': (0.25, 0.25),
+  'exponential_smoothing': (0.125, 0.125),
   'start_on_zero': (True, True),
   'global_accumulation': (4, 1),  # Means the same while synchronous.
 }

@@ -220,7 +220,7 @@ SGD, KEY = optax.sgd(1.0), jax.random.key(0)
       for x in ([], [1, -1], [0.5], [[1]], np.zeros(3), 'late')
     ],
     *[
-      (lambda r=r: transforms.smooth(SGD, r), f'rate={r!r}: .*above 0, at most 1')
+      (lambda r=r: transforms.smooth(SGD, r), f'rate={r!r}: .* 0, at most 1')
       for r in (0, -0.1, 1.01, float('nan'), float('inf'), True, 'little')
     ],
     *[

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import optax
@@ -120,9 +120,9 @@ class Settings:
     most=2**16,
   )
   exponential_smoothing: float = _setting(
-    'How far smoothed parameters go to the new ones at each update, such as '
-    '0.0001, more at first. They are then validated, kept and tested, and '
-    'training goes on as it would without; 0 for none.',
+    'How far exponentially smoothed parameters move to the new parameters at '
+    'each update, such as 0.0001; further in early updates. The smoothed ones '
+    'are validated, kept and tested; updates do not change. 0 for none.',
     0.0,
     least=0.0,
     most=1.0,
@@ -238,6 +238,23 @@ def _agrees(recorded: Any, value: Any) -> bool:
   if hasattr(value, '_asdict') and isinstance(recorded, Mapping):
     value = value._asdict()
   return recorded == (list(value) if isinstance(recorded, list) else value)
+
+
+def completed(recorded: Any, names: Collection[str]) -> Any:
+  """A recorded config, with the settings that it lacks at their defaults.
+
+  Args:
+    recorded: as a trace has it: perhaps no mapping.
+    names: of the settings to add if they are missing and have a default.
+  """
+  if not isinstance(recorded, Mapping):
+    return recorded
+  usual = {
+    field.name: field.default
+    for field in dataclasses.fields(Settings)
+    if field.name in names and field.default is not dataclasses.MISSING
+  }
+  return usual | dict(recorded)
 
 
 def leaves(settings: Settings) -> dict[str, Any]:

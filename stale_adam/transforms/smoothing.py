@@ -16,7 +16,7 @@ class SmoothState(NamedTuple):
   They have the parameters' dtypes, or float32 where those are narrower.
   """
 
-  count: jax.Array
+  count: jax.Array  # type: ignore[assignment]  # As optax calls it; tuple.count.
   smoothed: Tree
   inner_state: Tree
 

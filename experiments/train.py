@@ -32,6 +32,7 @@ a time uses a directory.
 """
 
 import contextlib
+import dataclasses
 import math
 import sys
 from pathlib import Path
@@ -48,7 +49,7 @@ from experiments.ledger import (
   scales,
   texts,
 )
-from experiments.ledger.settings import Settings
+from experiments.ledger.settings import Settings, completed
 from experiments.ledger.store import DIGITS
 from experiments.render.report import label
 from stale_adam import checks, files, measure, pools
@@ -187,7 +188,10 @@ def check(
     policy = policy_lib.settings(settings.communication)
     here = {'policy': policy, 'seed': settings.seed}
     here |= execute.trace_settings(settings, task)
-    trace.check(trace.settings | here)
+    recorded = dict(trace.settings)
+    if 'problem' in recorded:  # Perhaps by a version with fewer settings.
+      recorded['problem'] = completed(recorded['problem'], here['problem'])
+    dataclasses.replace(trace, settings=recorded).check(recorded | here)
   found = decisions.record(settings.communication, trace.worker)
   if not COUNTERFACTUAL.value:
     trace.check_staleness(found.pulled_version, found.staleness)

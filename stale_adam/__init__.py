@@ -1,7 +1,8 @@
 """Training with stale gradients: what it does, and what repairs it.
 
-Transformations for any optax loop: `accumulate`, `delay`, `hold` and
-`pulled_params`; the paper's optimizer: `adam` and `inverse_sqrt`.
+Transformations for any optax loop: `accumulate`; `delay`, `hold` and
+`pulled_params`; `smooth` and `smoothed_params`. The paper's optimizer: `adam`
+and `inverse_sqrt`.
 
 A parameter server and its workers: a `Problem`, a `Communication`, and a pool
 from `pools`, run by `serve`; or an order of arrivals, run by `simulate`.
@@ -18,7 +19,14 @@ from stale_adam.policy import Communication
 from stale_adam.problem import Problem
 from stale_adam.server import serve
 from stale_adam.trace import Trace
-from stale_adam.transforms import accumulate, delay, hold, pulled_params
+from stale_adam.transforms import (
+  accumulate,
+  delay,
+  hold,
+  pulled_params,
+  smooth,
+  smoothed_params,
+)
 
 __version__ = '0.1.0'  # setup.py reads this line.
 
@@ -38,4 +46,6 @@ __all__ = [
   'pulled_params',
   'serve',
   'simulate',
+  'smooth',
+  'smoothed_params',
 ]

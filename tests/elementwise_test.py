@@ -45,6 +45,7 @@ WORKS = {
   'accumulate': sa.accumulate(sa.adam(SCHEDULE), 3),
   'MultiSteps': optax.MultiSteps(sa.adam(0.01), 3).gradient_transformation(),
   'start_on_zero': optimizer.start_on_zero(sa.adam(SCHEDULE)),
+  'smooth': sa.smooth(sa.adam(SCHEDULE), 0.2),
   'by staleness': methods_lib.scale_by_staleness(),
 }
 FAILS = {

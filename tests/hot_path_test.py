@@ -51,8 +51,10 @@ def _other_order(
   return optax.apply_updates(params, updates), optimizer_state, per_push_state
 
 
-def compiled_update(update, accumulator):
-  optimizer = sa.adam(sa.inverse_sqrt(1e-3, 10))
+ADAM = sa.adam(sa.inverse_sqrt(1e-3, 10))
+
+
+def compiled_update(update, accumulator, optimizer=ADAM):
   params = large()
   state = server.init(optimizer, params).optimizer_state
   sums_of = (np.int32(0), np.int32(1), None)
@@ -60,14 +62,20 @@ def compiled_update(update, accumulator):
   return update.lower(optimizer, None, *arguments).compile()
 
 
+@pytest.mark.parametrize(
+  'optimizer, kept',
+  [(ADAM, 2), (sa.smooth(ADAM, 1e-4), 3)],
+  ids=['adam', 'smooth'],
+)
 @pytest.mark.parametrize('accumulated', [False, True])
-def test_update_is_in_place(accumulated):
+def test_update_is_in_place(accumulated, optimizer, kept):
+  """`kept`: arrays for each leaf in the state."""
   accumulator = large() if accumulated else None
-  compiled = compiled_update(update_lib.update, accumulator)
+  compiled = compiled_update(update_lib.update, accumulator, optimizer)
   memory = compiled.memory_analysis()
   assert memory.temp_size_in_bytes < LEAF
-  # Two moments and the new parameters, two leaves each.
-  assert memory.alias_size_in_bytes >= 6 * LEAF
+  # The state and the new parameters, two leaves each.
+  assert memory.alias_size_in_bytes >= 2 * (kept + 1) * LEAF
   assert not copies(compiled)
   held = jax.tree.leaves(compiled.args_info[0][4])
   assert [x.donated for x in held] == [False, False]
@@ -107,8 +115,9 @@ def test_sums_are_in_place():
     sa.delay(sa.adam(1e-3), [3]),
     sa.hold(sa.adam(1e-3), 3),
     sa.accumulate(sa.adam(1e-3), 4),
+    sa.smooth(sa.adam(1e-3), 1e-4),
   ],
-  ids=['queue', 'versions', 'hold', 'accumulate'],
+  ids=['queue', 'versions', 'hold', 'accumulate', 'smooth'],
 )
 def test_transformations_copy_neither_rings_nor_sums(optimizer):
   """Besides their state, they need no more than the updates they return."""

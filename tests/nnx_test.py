@@ -101,6 +101,21 @@ def test_an_nnx_optimizer_is_the_loop_of_optax(optimizer, wraps, jit):
 
 
 @pytest.mark.slow
+def test_smoothed_parameters_make_a_model():
+  """Of rate 1, they are those of the model."""
+  model = Model(nnx.Rngs(0))
+  optimizer = nnx.Optimizer(model, sa.smooth(INNER, 1), wrt=nnx.Param)
+  batch = [x[0] for x in BATCHES]
+  before = loss(model, batch)
+  optimizer.update(model, nnx.grad(loss)(model, batch))
+  graphdef, _, rest = nnx.split(model, nnx.Param, ...)
+  smoothed = nnx.merge(graphdef, sa.smoothed_params(optimizer.opt_state), rest)
+  assert loss(smoothed, batch) == loss(model, batch) != before
+  # They can be trained on, too.
+  assert jax.tree.leaves(nnx.grad(loss)(smoothed, batch))
+
+
+@pytest.mark.slow
 def test_forgetting_the_pulled_parameters_is_refused():
   model = Model(nnx.Rngs(0))
   optimizer = nnx.Optimizer(model, sa.hold(INNER, 3), wrt=nnx.Param)

@@ -263,3 +263,28 @@ def train(
     staleness.append(age)
     used.append(use)
   return versions, staleness, used
+
+
+def smoothed(versions, rate):
+  """Smoothed parameters after every update, from the weights of all versions.
+
+  Version j > 0 is the result of update j - 1, whose rate is c = max(rate, 1 -
+  j / (j + 9)). It has the weight c, times 1 - c for every later update.
+
+  Args:
+    versions: [updates + 1, ...] parameters; versions[0] are the initial ones.
+    rate: of the smoothing.
+
+  Returns:
+    An array of the same shape.
+  """
+  versions = np.asarray(versions, np.float64)
+  number = np.arange(1, len(versions))
+  rates = np.maximum(rate, 1 - number / (number + 9))
+  rates = np.concatenate([[1.0], rates])  # Before any update: the initial ones.
+  found = []
+  for last in range(len(versions)):
+    later = [np.prod(1 - rates[j + 1 : last + 1]) for j in range(last + 1)]
+    weights = rates[: last + 1] * later
+    found.append(np.tensordot(weights, versions[: last + 1], 1))
+  return np.stack(found)

@@ -47,6 +47,7 @@ CONTRACT = {
   'staggered hold': Row(
     lambda o: transforms.hold(o, 3, phases=(0, 2, 1, 1)), mean_pulled
   ),
+  'smooth': Row(lambda o: transforms.smooth(o, 0.2)),
   'start on zero': Row(optimizers.start_on_zero),
 }
 PARAMS = {'x': jnp.array([1.0, -2.0]), 'none': None, 'pair': (jnp.ones(()), ())}
@@ -217,6 +218,10 @@ SGD, KEY = optax.sgd(1.0), jax.random.key(0)
     *[
       (lambda x=x: transforms.delay(SGD, x), 'staleness=.*or a 1-D array')
       for x in ([], [1, -1], [0.5], [[1]], np.zeros(3), 'late')
+    ],
+    *[
+      (lambda r=r: transforms.smooth(SGD, r), f'rate={r!r}: .* 0, at most 1')
+      for r in (0, -0.1, 1.01, float('nan'), float('inf'), True, 'little')
     ],
     *[
       (lambda p=p: transforms.hold(SGD, 3, p), 'phases=.*number in 0..2 per')

@@ -12,7 +12,8 @@ C library) takes to move the bytes that the call has to read and write:
   hold 4         30: every fourth version is read and written once more
   accumulate 4   16: the first gradient is read and written (8), two are added
                  to the sum (12), the last is added and used (32)
-  MultiSteps 4   the same by optax, which runs Adam at every call
+  smooth         36: Adam's 28, and the smoothed parameters are read and written
+  MultiSteps 4   as accumulate, by optax, which runs Adam at every call
 
   python -m experiments.benchmarks.transforms     # about a minute
 """
@@ -44,6 +45,7 @@ SIDES = {
   'delay [3]': (sa.delay(sa.adam(1e-3), [3]), 32),
   'hold 4': (sa.hold(sa.adam(1e-3), 4), 30),
   'accumulate 4': (sa.accumulate(sa.adam(1e-3), 4), 16),
+  'smooth': (sa.smooth(sa.adam(1e-3), 1e-4), 36),
   'MultiSteps 4': (_MULTIPLE.gradient_transformation(), 16),
 }
 
@@ -95,12 +97,13 @@ def main(_):
   found = timed.turns({'copy': copy(count), **sides}, TURNS.value, 1)
   milliseconds = {k: 1e3 * float(np.median(v)) for k, v in found.items()}
   print(f'{count:,} parameters; copy: {milliseconds["copy"]:.1f} ms')
+  adam = milliseconds['adam'] / CALLS.value
   for name, (_, needed) in SIDES.items():
     call = milliseconds[name] / CALLS.value
     ratio = call / (milliseconds['copy'] * needed / 8)
     print(
-      f'{name}: {call:.1f} ms a call, {ratio:.2f} times what a copy takes to '
-      f'move {needed} bytes a parameter'
+      f'{name}: {call:.1f} ms a call, {call / adam:.2f} times that of adam, '
+      f'{ratio:.2f} times what a copy takes to move {needed} bytes a parameter'
     )
   print(timed.load())
 

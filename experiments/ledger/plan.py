@@ -113,11 +113,13 @@ def describe(
   parameters = memory.parameters(settings)
   gradient_bytes = memory.gradient(settings)
   held = max(memory.snapshots(run.communication) for run in wanted)
-  server = 4 * parameters * (3 + held) / 2**20
+  smooths = settings.exponential_smoothing > 0
+  smoothed = ', smoothed parameters' if smooths else ''
+  server = 4 * parameters * (3 + smooths + held) / 2**20
   yield f'  {parameters:,} parameters'
   yield (
-    f'  server {server:,.0f} MiB: two moments, a sum, and at most {held} '
-    'versions of the parameters if workers are about equally fast'
+    f'  server {server:,.0f} MiB: two moments, a sum{smoothed}, and at most '
+    f'{held} versions of the parameters if workers are about equally fast'
   )
   yield (
     f'  each worker {gradient_bytes / 2**20:,.0f} MiB for a gradient of '

@@ -4,7 +4,7 @@ import dataclasses
 import functools
 import json
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import optax
@@ -13,6 +13,7 @@ from stale_adam import checks, clock, optimizer
 from stale_adam.nmt.data.batches import Shape
 from stale_adam.policy import Communication
 from stale_adam.training.task import Budget
+from stale_adam.transforms import smooth
 
 MODELS = ('transformer', 'rnn')
 # What a recorded config has beside the settings: it follows from them and from
@@ -118,6 +119,14 @@ class Settings:
     least=1,
     most=2**16,
   )
+  exponential_smoothing: float = _setting(
+    'How far exponentially smoothed parameters move to the new parameters at '
+    'each update, such as 0.0001; further in early updates. The smoothed ones '
+    'are validated, kept and tested; updates do not change. 0 for none.',
+    0.0,
+    least=0.0,
+    most=1.0,
+  )
   seed: int = _setting(
     'Seed of parameters, dropout, order of sentences and virtual clock.', 0
   )
@@ -138,7 +147,7 @@ class Settings:
   def transformation(
     self, learning_rate: Any = None
   ) -> optax.GradientTransformation:
-    """The optimizer with its learning rate schedule.
+    """The optimizer with its learning rate schedule, and smoothed parameters.
 
     Args:
       learning_rate: in place of the run's own; it may be traced.
@@ -149,7 +158,10 @@ class Settings:
     )
     schedule = optimizer.ticking(schedule, self.ticks_per_update)
     made = optimizer.NAMED[self.optimizer](schedule)
-    return optimizer.start_on_zero(made) if self.start_on_zero else made
+    if self.start_on_zero:
+      made = optimizer.start_on_zero(made)
+    smooths = self.exponential_smoothing > 0
+    return smooth(made, self.exponential_smoothing) if smooths else made
 
   def clock(self, words: float) -> clock.Clock:
     """The paper's cluster: four workers, timed for batches of `words` words."""
@@ -226,6 +238,23 @@ def _agrees(recorded: Any, value: Any) -> bool:
   if hasattr(value, '_asdict') and isinstance(recorded, Mapping):
     value = value._asdict()
   return recorded == (list(value) if isinstance(recorded, list) else value)
+
+
+def completed(recorded: Any, names: Collection[str]) -> Any:
+  """A recorded config, with the settings that it lacks at their defaults.
+
+  Args:
+    recorded: as a trace has it: perhaps no mapping.
+    names: of the settings to add if they are missing and have a default.
+  """
+  if not isinstance(recorded, Mapping):
+    return recorded
+  usual = {
+    field.name: field.default
+    for field in dataclasses.fields(Settings)
+    if field.name in names and field.default is not dataclasses.MISSING
+  }
+  return usual | dict(recorded)
 
 
 def leaves(settings: Settings) -> dict[str, Any]:

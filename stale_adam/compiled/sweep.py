@@ -17,6 +17,7 @@ import optax
 from stale_adam import server as server_lib
 from stale_adam.compiled import decisions, legs, program
 from stale_adam.problem import Batch, Params
+from stale_adam.transforms import smoothing
 
 # An optimizer from a run's rate: a traced scalar, or what else it depends on.
 Optimizer = Callable[[Any], optax.GradientTransformation]
@@ -107,6 +108,11 @@ class Sweep:
   def params(self, run: int) -> Params:
     """The parameters in force of a run."""
     return _at(self._carry.held[0], run)
+
+  def evaluated(self, run: int) -> Params:
+    """The parameters of a run to validate: smoothed, if the optimizer does."""
+    params, state, *_ = self._carry.held
+    return _at(smoothing.evaluated(params, state), run)
 
   def servers(
     self, bare: Mapping[int, server_lib.Server]

@@ -127,7 +127,7 @@ class Model:
 
 
 def _threads() -> int:
-  """Groups of sentences at a time: one for each core, or for an accelerator."""
+  """Programs at a time: one for each core, or for an accelerator."""
   on_cpu = jax.default_backend() == 'cpu'
   return (os.cpu_count() or 1) if on_cpu else 1
 
@@ -271,12 +271,21 @@ class Translation:
     return self.batches.target_words(batch_id)
 
   def validation_loss(self, params: Params) -> float:
-    """Mean cross-entropy over the validation target words, not smoothed."""
-    sums = np.zeros(2)
-    for batch_id in range(self.validation.first_epoch):
+    """Mean cross-entropy over the validation target words, not smoothed.
+
+    Several batches at a time: a program for one batch may use one core only.
+    They are summed in their order, whichever ends first.
+    """
+    params = jax.device_put(params)  # Once, not for every batch.
+
+    def losses(batch_id: int) -> np.ndarray:
       batch = self.validation.batch(batch_id)
       found = network_lib.losses(self.model.network, params, batch)
-      sums += np.array([float(x) for x in found])
+      return np.array([float(x) for x in found])
+
+    with concurrent.futures.ThreadPoolExecutor(_threads()) as threads:
+      found = threads.map(losses, range(self.validation.first_epoch))
+      sums = sum(found, np.zeros(2))
     return float(sums[0] / sums[1])
 
   def validation_score(self, params: Params) -> float:

@@ -184,7 +184,7 @@ class Course:
     """Adds a point to the curve and its events; keeps the best parameters.
 
     Args:
-      params: in force, in the form that is trained.
+      params: in force, or smoothed, in the form that is trained.
       version: updates applied so far.
     """
     task, trace = self._task, self.arrived()

@@ -13,6 +13,7 @@ from stale_adam.server import Reply, Server, serve
 from stale_adam.training import flat_problem, resume
 from stale_adam.training.course import Course, Outcome, progress_bar
 from stale_adam.training.task import Budget, Task
+from stale_adam.transforms import smoothing
 from stale_adam.worker import Push, Worker
 
 
@@ -42,7 +43,8 @@ def train(
 
   Args:
     task: what is learnt.
-    optimizer: any optax transformation.
+    optimizer: any optax transformation. If it has smoothed parameters, as
+      `transforms.smooth` keeps them, they are validated and kept.
     policy: who is used, when to update, who is answered.
     pool: where the workers run; closed at the end.
     budget: how long to train.
@@ -129,7 +131,8 @@ def _points(
   def validated(server: Server) -> Iterator[tuple[Server, bool]]:
     jax.block_until_ready(server.params)
     with course.paused(), pool.paused():
-      course.validate(server.params, server.version)
+      params = smoothing.evaluated(server.params, server.optimizer_state)
+      course.validate(params, server.version)
       yield server, True
 
   course.start()

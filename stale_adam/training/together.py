@@ -116,7 +116,7 @@ def _legs(
       member.reach(losses[lanes.index(member)], share)
     validated = [member for member in live if member.to_validate]
     for member in validated:
-      member.validate(group.params(lanes.index(member)))
+      member.validate(group.evaluated(lanes.index(member)))
     stopped = bool(caught)
     due = validated or stopped or any(member.due() for member in live)
     if due and save_seconds is not None:

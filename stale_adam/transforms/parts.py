@@ -1,5 +1,6 @@
 """What the transformations share: conditional updates, trees, checks."""
 
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -59,3 +60,17 @@ def copies(tree: Tree, count: int) -> Tree:
   """Every leaf `count` times along a new leading axis."""
   copy = lambda x: jnp.full((count, *jnp.shape(x)), x, jnp.result_type(x))
   return jax.tree.map(copy, tree)
+
+
+def unwrapped(tree: Tree) -> Tree:
+  """Unwraps the variables that `nnx.Optimizer` wraps arrays in.
+
+  They are not `nnx.Param`s: `nnx.grad` of a model merged from them would find
+  no parameters, and silently return no gradients.
+  """
+  nnx = sys.modules.get('flax.nnx')  # Not loaded: there are no variables.
+  if nnx is None:
+    return tree
+  wraps = lambda x: isinstance(x, nnx.OptState)
+  unwrap = lambda x: x.get_value() if wraps(x) else x
+  return jax.tree.map(unwrap, tree, is_leaf=wraps)

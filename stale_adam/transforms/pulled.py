@@ -1,12 +1,11 @@
 """The parameters that a gradient is taken at, and the states that keep them."""
 
-import sys
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from stale_adam.transforms.parts import Tree
+from stale_adam.transforms.parts import Tree, unwrapped
 
 
 class VersionsState(NamedTuple):
@@ -55,24 +54,10 @@ def pulled_params(state: Any) -> Any:
     )
   (keeper,) = found
   if isinstance(keeper, HoldState):
-    return _arrays(keeper.snapshot)
-  version, staleness, versions = _arrays(keeper[:3])
+    return unwrapped(keeper.snapshot)
+  version, staleness, versions = unwrapped(keeper[:3])
   pulled = version - staleness
   return jax.tree.map(lambda ring: ring[pulled % len(ring)], versions)
-
-
-def _arrays(tree: Tree) -> Tree:
-  """Unwraps the variables that `nnx.Optimizer` wraps arrays in.
-
-  They are not `nnx.Param`s: `nnx.grad` of a model merged from them would find
-  no parameters, and silently return no gradients.
-  """
-  nnx = sys.modules.get('flax.nnx')  # Not loaded: there are no variables.
-  if nnx is None:
-    return tree
-  wraps = lambda x: isinstance(x, nnx.OptState)
-  unwrap = lambda x: x.get_value() if wraps(x) else x
-  return jax.tree.map(unwrap, tree, is_leaf=wraps)
 
 
 def check_pulled(name: str, pulled: Tree, state: Any, params: Tree) -> None:

@@ -187,8 +187,16 @@ def threaded(train, folder):
 
 
 @pytest.fixture(scope='module')
-def replayed(train, threaded):
-  return train('replayed', f'--replay={threaded / "trace.npz"}')
+def replayed(train, threaded, folder):
+  """Of a trace as an earlier version left it, which had fewer settings."""
+  trace = Trace.load(threaded / 'trace.npz')
+  problem = dict(trace.settings['problem'])
+  flag = dict(trace.settings['flags'])
+  del problem['exponential_smoothing'], flag['exponential_smoothing']
+  known = trace.settings | {'problem': problem, 'flags': flag}
+  earlier = dataclasses.replace(trace, settings=known)
+  earlier.save(folder / 'earlier.npz')
+  return train('replayed', f'--replay={folder / "earlier.npz"}')
 
 
 @pytest.fixture(scope='module')

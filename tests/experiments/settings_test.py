@@ -4,12 +4,14 @@ import dataclasses
 import json
 import typing
 
+import jax.numpy as jnp
 import pytest
 from invented import ALL
 
 from experiments import options
 from experiments.ledger import runs, scales, settings
 from experiments.paper import printed as paper
+from stale_adam import transforms
 from stale_adam.nmt.data.batches import Shape
 from stale_adam.policy import Communication
 from stale_adam.training.task import Budget
@@ -25,6 +27,7 @@ OTHER = {
   'communication': ('asynchronous', False),
   'optimizer': ('lion', 'lion'),
   'smoothing': (0.25, 0.25),
+  'exponential_smoothing': (0.125, 0.125),
   'start_on_zero': (True, True),
   'global_accumulation': (4, 1),  # Means the same while synchronous.
 }
@@ -88,6 +91,7 @@ def test_the_names_that_results_quote():
     ({'beam': 0}, 'beam=0: use a whole number from 1 to 1000'),
     ({'learning_rate': float('nan')}, 'learning_rate=nan: use a finite'),
     ({'learning_rate': float('inf')}, 'learning_rate=inf: use a finite'),
+    ({'exponential_smoothing': 1.5}, '=1.5: use a .* from 0 up, at most 1'),
     ({'learning_rate': -1}, 'learning_rate=-1: use a finite number from 0 up'),
     ({'learning_rate': 10**400}, 'learning_rate=10+[.]+: use a finite'),
     ({'warmup_updates': 10**12}, '=1000000000000: use a whole .* 2147483647'),
@@ -158,6 +162,23 @@ def later(made, **changes):
   return dataclasses.replace(Later(**fields), **changes)
 
 
+def test_smoothed_parameters_are_a_setting():
+  """Around everything else: they begin as the parameters, not one ahead."""
+  params = {'x': jnp.ones(2)}
+  made = dataclasses.replace(
+    BASE, exponential_smoothing=0.125, start_on_zero=True
+  )
+  state = made.transformation().init(params)
+  assert isinstance(state, transforms.SmoothState) and state.count == 0
+  optimizer = made.transformation(learning_rate=0.5)
+  updates, state = optimizer.update({'x': jnp.ones(2)}, state, params)
+  raw = params['x'] + updates['x']
+  wanted = 1 + 0.9 * (raw - 1)  # The first update has the rate 9 / 10.
+  assert transforms.smoothed_params(state)['x'] == pytest.approx(wanted)
+  with pytest.raises(ValueError, match='found 0 states'):
+    transforms.smoothed_params(BASE.transformation().init(params))
+
+
 def test_a_setting_that_is_added_later_voids_no_record():
   for run in dict.fromkeys(ALL):
     if run.pair in scales.SCALES['tiny'].pairs:
@@ -165,6 +186,16 @@ def test_a_setting_that_is_added_later_voids_no_record():
       config = json.loads(json.dumps(made.config()))
       assert settings.agrees(config, made)
       assert settings.agrees(config, later(made))
+
+
+def test_a_config_of_an_earlier_version_is_completed():
+  config = BASE.config()
+  earlier = {k: v for k, v in config.items() if k != 'exponential_smoothing'}
+  assert settings.completed(earlier, config) == config
+  assert settings.completed(earlier, ['beam']) == earlier
+  other = config | {'exponential_smoothing': 0.5}
+  assert settings.completed(other, config) == other
+  assert settings.completed([1], config) == [1]  # Damaged; refused elsewhere.
 
 
 def test_a_setting_that_differs_from_its_default_tells_runs_apart():

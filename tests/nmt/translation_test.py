@@ -1,6 +1,8 @@
 """Translation with micro models, against NumPy and against itself."""
 
 import dataclasses
+import threading
+import types
 
 import jax
 import numpy as np
@@ -203,6 +205,27 @@ def test_validation_is_the_mean_over_its_words(params, task, text, reference):
   found = task.validation_loss(params)
   np.testing.assert_allclose(found, costs.sum() / words.sum(), rtol=1e-4)
   assert task.validation_loss(params) == found
+
+
+def test_validation_sums_its_batches_in_order(monkeypatch):
+  """Several at a time: here the first waits for all others."""
+  sums, others = (1.0, 1e16, -1e16), threading.Semaphore(0)
+
+  def losses(network, params, batch_id):
+    del network, params
+    if batch_id == 0:
+      assert all(others.acquire(timeout=60) for _ in sums[1:])
+    else:
+      others.release()
+    return np.float64(sums[batch_id]), np.float64(2 + batch_id)
+
+  monkeypatch.setattr(translation.network_lib, 'losses', losses)
+  monkeypatch.setattr(translation.os, 'cpu_count', lambda: 2)
+  batches = types.SimpleNamespace(first_epoch=3, batch=lambda i: i)
+  model = types.SimpleNamespace(network=None)
+  task = types.SimpleNamespace(validation=batches, model=model)
+  # 1 + 1e16 - 1e16 is 0, and 1e16 - 1e16 + 1 is 1.
+  assert translation.Translation.validation_loss(task, {}) == 0
 
 
 def test_words_of_an_epoch_are_those_of_its_batches(task, text, pieces):

@@ -9,8 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import reference
 from tensorboardX.proto import event_pb2
 
+import stale_adam as sa
 from stale_adam import pools, problem
 from stale_adam.policy import Communication
 from stale_adam.training import checkpoint, course
@@ -73,7 +75,7 @@ class Pool(pools.Virtual):
 def run(tmp_path):
   """Trains a task; further arguments replace those of `train`."""
 
-  def run(task, workers=1, rate=0.01, pool=None, **arguments):
+  def run(task, workers=1, rate=0.01, pool=None, wrap=lambda o: o, **arguments):
     budget = {'epochs': 2, 'validate_every': 20, 'patience': 5}
     budget |= {k: arguments.pop(k) for k in budget if k in arguments}
     communication = Communication(workers, **arguments)
@@ -81,7 +83,7 @@ def run(tmp_path):
     try:
       return train.train(
         task,
-        optax.sgd(rate),
+        wrap(optax.sgd(rate)),
         communication,
         pool,
         Budget(**budget),
@@ -177,6 +179,23 @@ def test_the_best_parameters_are_kept(run, tmp_path, losses, bleus, best):
   assert len({tuple(params['x']) for params in task.validated}) == 4
   assert outcome.best is outcome.curve[best]
   assert_saved(tmp_path, outcome, task.validated[best])
+
+
+@pytest.mark.parametrize('best', [1, 9])
+def test_smoothed_parameters_are_validated_and_kept(run, tmp_path, best):
+  """Those of the versions of the same run without smoothing."""
+  raw = Task()
+  pushes = run(raw, validate_every=10).trace.columns['loss']
+  versions = [np.ones(3), *(params['x'] for params in raw.validated)]
+  wanted = reference.smoothed(versions, 0.3)[2::2]
+  task = Task(bleus=[i == best for i in range(10)])
+  outcome = run(task, wrap=lambda o: sa.smooth(o, 0.3))
+  found = np.stack([params['x'] for params in task.validated])
+  np.testing.assert_allclose(found, wanted, rtol=1e-5)
+  assert np.abs(found - versions[2::2]).max() > 0.1
+  assert_saved(tmp_path, outcome, task.validated[best])
+  # Workers compute at the parameters, not at the smoothed ones.
+  np.testing.assert_allclose(outcome.trace.columns['loss'], pushes, rtol=1e-6)
 
 
 def test_a_point_of_the_curve(run):

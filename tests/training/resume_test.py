@@ -28,6 +28,10 @@ RUNS = {
   'synchronous': (sa.Communication(4, synchronous=True), {}),
   'held': (sa.Communication(3, 1, 2, pull_every=3), {}),
   'backup': (methods.BackupWorkers(4), {}),
+  'smoothed': (
+    sa.Communication(3, 2, 5),
+    {'optimizer': sa.smooth(ADAM, 0.05)},
+  ),
   'methods': (
     sa.Communication(4, 2, 2),
     {
@@ -71,11 +75,14 @@ class Task:
 def train(out, name, task, pool=None, **more):
   policy, ours = RUNS[name]
   return loop.train(
-    *(task, ADAM, policy, pool or sa.pools.Virtual(CLOCK)),
-    *(Budget(epochs=6, validate_every=130, patience=50), 3, out, {}),
+    **{'task': task, 'optimizer': ADAM, 'policy': policy, **ours},
+    pool=pool or sa.pools.Virtual(CLOCK),
+    budget=Budget(epochs=6, validate_every=130, patience=50),
+    seed=3,
+    out=out,
+    metadata={},
     save_seconds=0.0,
     identity={'config': {'name': name}},
-    **ours,
     **more,
   )
 

@@ -68,19 +68,21 @@ def entry(folder, i, task=None):
   )
 
 
-def together(folder, policy, tasks=(None,) * 3, count=3, budget=BUDGET):
+def together(
+  folder, policy, tasks=(None,) * 3, count=3, budget=BUDGET, make=sa.adam
+):
   """The records by number of the run, in the order in which the runs ended."""
   found = {}
   entries = [entry(folder, i, tasks[i]) for i in range(count)]
-  known = entries, sa.adam, policy, budget, found.__setitem__
+  known = entries, make, policy, budget, found.__setitem__
   run.run_together(*known, save_seconds=0.0)
   return found
 
 
-def alone(folder, policy, i, task=None, budget=BUDGET):
+def alone(folder, policy, i, task=None, budget=BUDGET, make=sa.adam):
   task, rate, clock, out, identity, seed, *more = entry(folder, i, task)
   return run.run(
-    *(task, sa.adam(rate), policy, sa.pools.Virtual(clock), budget),
+    *(task, make(rate), policy, sa.pools.Virtual(clock), budget),
     *(out, identity),
     **dict(zip(('seed', 'settings', 'metadata'), [seed, *more], strict=True)),
     save_seconds=0.0,
@@ -153,6 +155,39 @@ def test_a_broken_group_is_resumed_bit_for_bit(name, tmp_path, monkeypatch):
   together(tmp_path / 'broken', policy)
   for i in range(3):
     agree(*(left(tmp_path / kind / f'{i}') for kind in ('broken', 'whole')))
+
+
+def smoothed(rate):
+  return sa.smooth(sa.adam(rate), 0.05)
+
+
+@pytest.mark.slow
+def test_smoothed_runs_leave_what_they_leave_alone(tmp_path, monkeypatch):
+  """Broken and resumed they are the same bit for bit."""
+  monkeypatch.setattr(group, 'PUSHES', 5)
+  policy = COMMUNICATIONS['accumulated']
+  train = lambda name, *tasks: together(
+    tmp_path / name, policy, *tasks, make=smoothed
+  )
+  train('together')
+  with pytest.raises(OSError, match='cannot be read'):
+    train('broken', (None, Task(SEEDS[1], 33), None))
+  assert all(resume.newest(tmp_path / 'broken' / f'{i}') for i in range(3))
+  train('broken')
+  together(tmp_path / 'raw', policy)
+  for i in range(3):
+    alone(tmp_path / 'alone', policy, i, make=smoothed)
+    found, raw, again, its = (
+      left(tmp_path / name / f'{i}')
+      for name in ('together', 'raw', 'broken', 'alone')
+    )
+    # Training is that of the parameters; validated are others.
+    last, its_last = (x[0]['curve'][-1] for x in (found, raw))
+    name = 'train_loss'
+    np.testing.assert_allclose(last[name], its_last[name], rtol=1e-3)
+    assert last['validation_loss'] > its_last['validation_loss'] + 0.005
+    agree(again, found)
+    agree(found, its, equal=False)
 
 
 @pytest.mark.parametrize('first', ['together', 'alone'])

@@ -10,7 +10,9 @@ BIN := .venv/bin
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 # Without bytecode: most modules are never imported, and Python writes that of
-# the others at the first import.
+# the others at the first import; unless it is told not to, and then every
+# command would compile for ten seconds what it imports.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet \
   --no-compile -c constraints.txt
 
@@ -44,6 +46,7 @@ format: .venv/tools
 	$(PYTHON) -m venv .venv
 	$(INSTALL) --upgrade pip
 	$(INSTALL) -e .
+	$(BIN)/python -c 'import experiments.train'
 	touch $@
 
 .venv/tools: .venv/installed

@@ -24,7 +24,11 @@ from stale_adam.training import record as results
 
 pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
-LARGE_PAGES = {'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1'}
+# What a command sets, and begins anew for.
+SET_UP = {
+  'GLIBC_TUNABLES': 'glibc.malloc.hugetlb=1',
+  'XLA_FLAGS': '--xla_cpu_multi_thread_eigen=false',
+}
 
 # What `python -m` does, for many command lines. The libraries, which take far
 # longer to come and go than a mistake takes to be found, are imported once.
@@ -105,7 +109,7 @@ def run(folder, environment):
   files(folder / 'data')
   out = folder / 'new' / 'run'
   done = command(
-    environment | LARGE_PAGES,  # So that it need not begin anew.
+    environment | SET_UP,
     'train',
     f'--data_dir={folder / "data"}',
     f'--out={out}',
@@ -163,9 +167,7 @@ def train(run, folder, environment):
 
   def into(name, *arguments):
     out = folder / name
-    done = command(
-      environment | LARGE_PAGES, 'train', f'--out={out}', *arguments
-    )
+    done = command(environment | SET_UP, 'train', f'--out={out}', *arguments)
     assert done.returncode == 0, done.stderr.decode()
     return out
 
@@ -425,7 +427,7 @@ def outcomes(filled, environment, tmp_path_factory):
     [sys.executable, '-c', DRIVER, str(tmp_path_factory.mktemp('printed'))],
     input=json.dumps([line.format(**filled).split() for line in lines]),
     cwd=ROOT,
-    env=environment | LARGE_PAGES,
+    env=environment | SET_UP,
     capture_output=True,
     text=True,
     timeout=1200,

@@ -41,6 +41,7 @@ LEVELS = {
   'experiments': {
     'launch': 0,
     'grammar': 0,
+    'paper/ratios': 0,
     'paper/printed': 0,  # The paper's numbers, which scales are made of.
     'ledger': 1,
     'options': 2,

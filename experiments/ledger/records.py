@@ -1,6 +1,5 @@
 """Records by run, and what tables read from them."""
 
-import dataclasses
 import math
 import statistics
 from collections.abc import Callable, Sequence
@@ -8,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.ledger import scales
-from experiments.ledger.runs import SEEDS
+from experiments.ledger import runs, scales
 from experiments.ledger.settings import Settings
 from stale_adam.training import record as record_lib
 
@@ -44,15 +42,21 @@ class Records:
     return scales.SCALES[self.scale].pairs.get(pair)
 
   def by_seed(self, run: Settings) -> dict[int, Record]:
-    """The existing records of a run, by seed."""
-    found = {
-      seed: self.get(dataclasses.replace(run, seed=seed)) for seed in SEEDS
-    }
+    """The existing records of a run, by seed, for all seeds there are."""
+    found = {each.seed: self.get(each) for each in runs.every_seed(run)}
     return {seed: record for seed, record in found.items() if record}
 
   def all(self, run: Settings) -> list[Record]:
     """The existing records of a run, one per seed."""
     return list(self.by_seed(run).values())
+
+  def paired(
+    self, run: Settings, other: Settings, score: Score = record_lib.best
+  ) -> tuple[list, list]:
+    """A score of two runs, for each seed that both have; in the same order."""
+    first, second = self.by_seed(run), self.by_seed(other)
+    seeds = [seed for seed in first if seed in second]
+    return tuple([score(of[seed]) for seed in seeds] for of in (first, second))
 
   def mean(self, run: Settings, score: Score = record_lib.best) -> float | None:
     """Mean of a score over the seeds; None if there is no record."""

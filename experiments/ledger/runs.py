@@ -5,6 +5,7 @@ another scale, `at` keeps what differs from the paper's usual settings.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 from typing import Any
 
@@ -20,7 +21,8 @@ COMMUNICATIONS = {
   paper.COMBINED: Communication(paper.WORKERS, 2, 2),
   paper.GLOBAL: Communication(paper.WORKERS, global_accumulation=4),
 }
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2)  # What most tables declare.
+MOST_SEEDS = 10  # Tables show every record of seeds 0 to 9.
 
 
 def base(
@@ -62,11 +64,18 @@ def at(scale: str, run: Settings) -> Settings:
   return scales.settings(scale, run.model, **changes)
 
 
+@functools.cache  # A table asks for the same names many times.
 def name(scale: str, run: Settings) -> str:
   """The name of the paper's run at a scale."""
   return scales.name(scale, at(scale, run))
 
 
 def seeds(runs: Iterable[Settings]) -> list[Settings]:
-  """All runs, each with every seed."""
+  """All runs, each with the seeds that most tables declare."""
   return [dataclasses.replace(r, seed=s) for r in runs for s in SEEDS]
+
+
+@functools.cache
+def every_seed(run: Settings) -> tuple[Settings, ...]:
+  """A run with each seed that it can have, whether declared or not."""
+  return tuple(dataclasses.replace(run, seed=s) for s in range(MOST_SEEDS))

@@ -1,10 +1,12 @@
 """Verdicts on claims from comparisons of records, and the checklist of both.
 
-A claim has parts, each a comparison of means over the seeds. It holds if all
-parts do, in part if some do, and stays open while a run is missing.
+A claim has parts, each a comparison of means over the seeds. A part holds,
+fails, or is undecided if its interval over the seeds allows both. A claim holds
+if all parts do, in part if some do, and stays open while a run is missing.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -14,6 +16,7 @@ from experiments.ledger.records import Records, Score
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import Stored
 from experiments.paper.as_records import Printed
+from experiments.paper.ratios import Outcome, ratio
 from experiments.render import figures
 from stale_adam import files
 from stale_adam.training.record import best
@@ -23,13 +26,13 @@ FIRST, LAST = '<!-- claims, rendered -->', '<!-- end of claims -->'
 
 
 class Part(NamedTuple):
-  """One comparison, and whether the claim holds for it.
+  """One comparison, and what it says of the claim.
 
   Attributes:
     what: what is compared; the same at every scale.
     claimed: what the paper says.
     found: what the records say.
-    holds: whether the two agree; None if a run is missing.
+    outcome: whether the two agree.
     seeds: number of seeds that both sides have.
     fitted: whether the fitted virtual clock determines the outcome.
   """
@@ -37,7 +40,7 @@ class Part(NamedTuple):
   what: str
   claimed: str
   found: str
-  holds: bool | None
+  outcome: Outcome
   seeds: int = 0
   fitted: bool = False
 
@@ -64,54 +67,60 @@ def share(
   what: str,
   run: Settings,
   other: Settings,
-  low: float = 0.0,
+  low: float = -math.inf,
   high: float = math.inf,
   score: Score = best,
 ) -> Part:
   """Check whether the ratio of two runs' scores lies in [low, high).
 
-  Both scores are means over the seeds that both runs have. If the other run
-  translates nothing, the claim does not hold.
+  Both scores are means over the seeds that both runs have. Their ratio has an
+  interval of two standard errors, which decides: see `ratios.ratio`. With one
+  seed the ratio alone decides, and nothing is known of chance. If the other run
+  translates nothing, the claim fails.
   """
-  bounds = [f'at least {100 * low:.0f}%'] if low else []
+  bounds = [f'at least {100 * low:.0f}%'] if low > -math.inf else []
   bounds += [f'below {100 * high:.0f}%'] if high < math.inf else []
   claimed = ' and '.join(bounds)
-  found = [records.by_seed(r) for r in (run, other)]
-  seeds = found[0].keys() & found[1].keys()
-  if not seeds:
-    return Part(what, claimed, records.missing, None)
-  ours, theirs = (fmean(score(f[seed]) for seed in seeds) for f in found)
-  if math.isnan(ours) or math.isnan(theirs):
-    return Part(what, claimed, records.missing, None)
+  scores = records.paired(run, other, score)
+  seeds = len(scores[0])
+  if not seeds or any(map(math.isnan, scores[0] + scores[1])):
+    return Part(what, claimed, records.missing, Outcome.MISSING)
+  ours, theirs = map(fmean, scores)
   text = f'{ours:.1f} / {theirs:.1f}'
   if theirs < LEAST_BLEU:
-    return Part(what, claimed, f'{text}, too low to compare', False, len(seeds))
-  ratio = ours / theirs
-  text += f' = {100 * ratio:.1f}%'
-  return Part(what, claimed, text, low <= ratio < high, len(seeds))
+    text += ', too low to compare'
+    return Part(what, claimed, text, Outcome.FAILS, seeds)
+  found = ratio(*scores)
+  text += f' = {found.text(unit=0.01)}%'
+  return Part(what, claimed, text, found.outcome(low, high), seeds)
 
 
 def verdict(parts: list[Part]) -> str:
   """The verdict on a claim from its parts."""
-  known = [part.holds for part in parts if part.holds is not None]
+  counts = Counter(part.outcome for part in parts)
+  holding, undecided = counts[Outcome.HOLDS], counts[Outcome.UNDECIDED]
+  missing = counts[Outcome.MISSING]
+  known = len(parts) - missing
   if not known:
     return 'open, not run yet'
-  if len(known) < len(parts):
-    missing = len(parts) - len(known)
-    return f'open, {sum(known)} of {len(known)}; {missing} not run yet'
-  if not all(known):
-    part = f'holds in part, {sum(known)} of {len(known)}'
-    return part if any(known) else 'does not hold here'
-  fitted = all(part.fitted for part in parts)
-  return 'holds, fixed by the clock' if fitted else 'holds'
+  more = f'; {undecided} undecided' if undecided else ''
+  if missing:
+    return f'open, {holding} of {known}{more}; {missing} not run yet'
+  if holding == known:
+    fitted = all(part.fitted for part in parts)
+    return 'holds, fixed by the clock' if fitted else 'holds'
+  if undecided == known:
+    return 'undecided'
+  if holding:
+    return f'holds in part, {holding} of {known}{more}'
+  if undecided:
+    return f'fails in {known - undecided} of {known}{more}'
+  return 'does not hold here'
 
 
 def _cell(part: Part | None) -> str:
-  if part is None:
-    return '-'
-  if part.holds is None:
-    return part.found
-  return f'{"✓" if part.holds else "✗"} {part.found}'
+  # A missing run has no mark.
+  return f'{part.outcome.value} {part.found}'.strip() if part else '-'
 
 
 def _seeds(parts: Sequence[Part]) -> str:

@@ -149,14 +149,15 @@ def test_every_synchronous_run_meets_every_global_one():
 
 def test_the_distribution_is_said():
   """Ten equal synchronous runs; one global run each for ten ratios of time."""
-  times = [2.0, 1.5, 1.38, 1.36, 1.14, 1.145, 1.0, 0.9, 0.8]
+  times = [2.0, 1.5, 1.38, 1.36, 1.131, 1.149, 1.0, 0.9, 0.8]
   found = {(True, seed): until(1000) for seed in range(10)}
   for seed, ratio in enumerate(times):
     found[False, seed] = until(FAST / SLOW * 1000 / ratio, speed=FAST)
   found[False, 9] = until(1000, 20.0, FAST)  # Half of the synchronous best.
   text = factors.report(Seeds(found))
   # 1.37 or more: three of ten. From 1.13 to 1.15, the paper's others: two.
-  shown = ['1.37', '100', '10%', 'never', '0.90', '1.14', '1.38', '2.00']
+  # Each quantile is one of the ratios, not a number between two of them.
+  shown = ['1.37', '100', '10%', 'never', '0.90', '1.13', '1.38', '2.00']
   header = text[text.index('| transformer, target') :].split('\n')[0]
   assert '1.37 or more' in header and '1.13 to 1.15' in header
   assert cells(text, '98.1%') == [*shown, '30%', '20%']

@@ -23,7 +23,13 @@ class Invented(Records):
 
 def record(bleu, speed=1.0, curve=()):
   points = [
-    {'virtual_seconds': s, 'updates': 9 * s, 'bleu': b} for s, b in curve
+    {
+      'virtual_seconds': s,
+      'updates': 9 * s,
+      'target_words': speed * s,
+      'bleu': b,
+    }
+    for s, b in curve
   ]
   speeds = {'virtual': speed}
   return {'best_bleu': bleu, 'words_per_second': speeds, 'curve': points}

@@ -107,6 +107,14 @@ class Settings:
   optimizer: str = _setting(
     'Optimizer that the server runs.', 'adam', choices=tuple(optimizer.NAMED)
   )
+  clip_norm: float = _setting(
+    'Largest norm of the gradient that an update uses, the sum over its '
+    'batches: a longer one is scaled down to it before the optimizer. 0 for '
+    'none.',
+    0.0,
+    least=0.0,
+    most=1e30,
+  )
   start_on_zero: bool = _setting(
     'Run the optimizer once on a zero gradient before the first update, as '
     "the paper's own code does in asynchronous runs.",
@@ -147,7 +155,12 @@ class Settings:
   def transformation(
     self, learning_rate: Any = None
   ) -> optax.GradientTransformation:
-    """The optimizer with its learning rate schedule, and smoothed parameters.
+    """The optimizer with its schedule, clipping, and smoothed parameters.
+
+      g <- g min(1, clip_norm / |g|)
+
+    before the optimizer, where g is the sum over all batches of an update, and
+    |g| the norm over all parameters.
 
     Args:
       learning_rate: in place of the run's own; it may be traced.
@@ -158,6 +171,8 @@ class Settings:
     )
     schedule = optimizer.ticking(schedule, self.ticks_per_update)
     made = optimizer.NAMED[self.optimizer](schedule)
+    if self.clip_norm > 0:
+      made = optax.chain(optax.clip_by_global_norm(self.clip_norm), made)
     if self.start_on_zero:
       made = optimizer.start_on_zero(made)
     smooths = self.exponential_smoothing > 0

@@ -5,14 +5,15 @@
 Makes every run that is missing, the most important first, and saves each one
 when it is finished. Repeat the command to resume, also in the middle of a run.
 Several processes at once share the runs. Then renders all tables and figures
-and the checklist of the paper's claims. About two hours on two processor cores
-at `tiny`.
+and the checklist of the paper's claims. About two and a half hours on two
+processor cores at `tiny`.
 """
 
 from experiments import command
 from experiments.beyond import optimizers, workers
 from experiments.paper import (
   claims,
+  factors,
   figure1,
   figure2,
   figure3,
@@ -37,6 +38,7 @@ EXPERIMENTS = (
   table2,
   optimizers,
   workers,
+  factors,
 )
 
 

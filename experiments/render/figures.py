@@ -6,7 +6,11 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from matplotlib.figure import Figure
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, FigureBase
+
+# Lines by title of a panel and label; see `curves`.
+Panels = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart, without
 # their yellow, too pale for a line. Markers are for prints in black and white.
@@ -36,7 +40,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def curves(
   path: str | os.PathLike,
-  panels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+  panels: Panels,
   x_label: str,
   y_label: str,
   x_limit: Mapping[str, float] | None = None,
@@ -55,7 +59,48 @@ def curves(
   """
   width = 7.5 if len(panels) == 1 else 5.5 * len(panels)
   figure = Figure(figsize=(width, 4.8), layout='constrained')
-  all_axes = figure.subplots(1, len(panels), sharey=not log, squeeze=False)[0]
+  all_axes = _lines(figure, panels, x_label, y_label, shared=not log)
+  for axes, title in zip(all_axes, panels, strict=True):
+    if log:
+      axes.set_xscale('log', base=2)
+      axes.xaxis.set_major_formatter('{x:g}')
+    else:
+      axes.set_xlim(0, (x_limit or {}).get(title))
+  # After all panels are drawn: this fixes the top of the shared scale.
+  for axes in all_axes:
+    axes.set_ylim(bottom=0)
+  _save(figure, path)
+
+
+def rows(
+  path: str | os.PathLike, parts: Sequence[tuple[Panels, str, str]]
+) -> None:
+  """Draw rows of panels, each with labels and a legend of its own.
+
+  All axes end with their lines; the panels of a row share the scale of y.
+
+  Args:
+    path: of the PNG.
+    parts: for each row, its panels as of `curves`, and the labels of x and y.
+  """
+  width = 5.5 * max(len(panels) for panels, *_ in parts)
+  figure = Figure(figsize=(width, 4.8 * len(parts)), layout='constrained')
+  below = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
+  for part, (panels, x_label, y_label) in zip(below, parts, strict=True):
+    _lines(part, panels, x_label, y_label)
+  _save(figure, path)
+
+
+def _lines(
+  figure: FigureBase,
+  panels: Panels,
+  x_label: str,
+  y_label: str,
+  shared: bool = True,
+) -> list[Axes]:
+  """Draw the lines of panels side by side, and a legend below them."""
+  subplots = figure.subplots(1, len(panels), sharey=shared, squeeze=False)
+  all_axes = list(subplots[0])
   # A label looks the same in every panel, whichever lines a panel lacks.
   labels = list(dict.fromkeys(itertools.chain(*panels.values())))
   for axes, (title, lines) in zip(all_axes, panels.items(), strict=True):
@@ -65,31 +110,28 @@ def curves(
       if band:
         axes.fill_between(x, *band, alpha=0.2, lw=0, **look)
       look |= {'marker': _MARKERS[i % len(_MARKERS)], 'label': label}
-      axes.plot(x, y, markersize=4, **look)
+      every = max(1, len(x) // 20)  # Markers would hide a line of many points.
+      axes.plot(x, y, markersize=4, markevery=every, **look)
     axes.set(xlabel=x_label, title=title)
-    if log:
-      axes.set_xscale('log', base=2)
-      axes.xaxis.set_major_formatter('{x:g}')
-    else:
-      axes.set_xlim(0, (x_limit or {}).get(title))
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)
-  # After all panels are drawn: this fixes the top of the shared scale.
-  for axes in all_axes:
-    axes.set_ylim(bottom=0)
   all_axes[0].set_ylabel(y_label)
   handles = {}  # One legend below all panels hides no line.
   for axes in all_axes:
     for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):
       handles.setdefault(label, handle)
   if handles:
-    rows = math.ceil(len(handles) / max(3, 2 * len(panels)))
+    count = math.ceil(len(handles) / max(3, 2 * len(panels)))
     figure.legend(
       handles.values(),
       handles.keys(),
       loc='outside lower center',
-      ncols=math.ceil(len(handles) / rows),
+      ncols=math.ceil(len(handles) / count),
       frameon=False,
     )
+  return all_axes
+
+
+def _save(figure: Figure, path: str | os.PathLike) -> None:
   Path(path).parent.mkdir(parents=True, exist_ok=True)
   figure.savefig(path, dpi=150, metadata={'Software': None})

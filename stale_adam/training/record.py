@@ -279,18 +279,30 @@ def _finite(value: Any) -> Any:
   return value
 
 
-def seconds_to(record: dict[str, Any], target: float) -> float | None:
-  """Virtual seconds until the metric first reaches a target, or None.
+def reached(record: dict[str, Any], target: float, field: str) -> float | None:
+  """Where on the curve the metric first reaches a target, or None (never).
 
   Interpolated linearly between the two validations around it, so that the
-  result does not jump by the time between validations.
+  result does not jump by what lies between validations. Before any training,
+  metric and field are 0.
+
+  Args:
+    record: of a run.
+    target: in units of the metric.
+    field: of the curve's points, such as 'target_words'; it is the result's
+      unit.
   """
   name = metric(record)
-  seconds = score = 0.0  # Before any training.
+  here = score = 0.0
   for point in record['curve']:
-    last, before = seconds, score
-    seconds, score = point['virtual_seconds'], point[name] or 0.0
+    last, before = here, score
+    here, score = point[field], point[name] or 0.0
     if score >= target:
       part = (target - before) / (score - before) if score > before else 0.0
-      return last + part * (seconds - last)
+      return last + part * (here - last)
   return None
+
+
+def seconds_to(record: dict[str, Any], target: float) -> float | None:
+  """Virtual seconds until the metric first reaches a target; see `reached`."""
+  return reached(record, target, 'virtual_seconds')

@@ -97,6 +97,26 @@ def test_a_figure_has_the_stated_size(tmp_path, lines):
     assert size(path) == (1650, 720)
 
 
+def test_rows_have_the_stated_size_and_a_legend_each(tmp_path, monkeypatch):
+  save, made = figures.Figure.savefig, []
+  monkeypatch.setattr(
+    *(figures.Figure, 'savefig'),
+    lambda self, *args, **kwargs: (
+      made.append(self),
+      save(self, *args, **kwargs),
+    ),
+  )
+  line = ([50, 99], [1.0, 1.1])
+  first = {'A': {'a': line}, 'B': {'b': (*line, [0.9, 1.0], [1.1, 1.2])}}
+  parts = [(first, 'x', 'y'), ({'A': {'c': line}, 'B': {}}, 'u', 'v')]
+  figures.rows(tmp_path / 'x.png', parts)
+  assert size(tmp_path / 'x.png') == (1650, 1440)  # A row is 4.8 inches high.
+  legends = [part.legends[0].get_texts() for part in made[0].subfigs]
+  assert [[t.get_text() for t in of] for of in legends] == [['a', 'b'], ['c']]
+  bottom, top = made[0].subfigs[0].axes[0].get_ylim()
+  assert 0.8 < bottom < 0.9 and 1.2 < top < 1.3  # Of both panels, not from 0.
+
+
 @pytest.fixture
 def drawn(monkeypatch):
   """Collects figures instead of saving them."""

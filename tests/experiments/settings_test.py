@@ -179,6 +179,22 @@ def test_smoothed_parameters_are_a_setting():
     transforms.smoothed_params(BASE.transformation().init(params))
 
 
+@pytest.mark.parametrize('clip, factor', [(0.0, 1.0), (9.0, 1.0), (2.6, 0.2)])
+def test_the_norm_of_the_whole_gradient_is_clipped(clip, factor):
+  """(3, 4) and 12 have the norm 13; SGD shows it, which Adam would hide."""
+  made = dataclasses.replace(
+    BASE, optimizer='momentum', clip_norm=clip, warmup_updates=0, decay_after=99
+  )
+  made = dataclasses.replace(made, start_on_zero=True)
+  gradient = {'a': jnp.array([3.0, 4.0]), 'b': jnp.array(12.0)}
+  if clip == 9.0:  # It is short enough.
+    gradient = {'a': gradient['a'], 'b': jnp.array(0.0)}
+  optimizer = made.transformation(learning_rate=0.5)
+  updates, _ = optimizer.update(gradient, optimizer.init(gradient), gradient)
+  for name, of in gradient.items():
+    assert updates[name] == pytest.approx(-0.5 * factor * of)
+
+
 def test_a_setting_that_is_added_later_voids_no_record():
   for run in dict.fromkeys(ALL):
     if run.pair in scales.SCALES['tiny'].pairs:

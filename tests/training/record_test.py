@@ -214,6 +214,9 @@ def test_provenance_has_what_a_record_needs(record):
 def test_seconds_to_a_score(record, target, seconds):
   assert results.seconds_to(record, target) == pytest.approx(seconds)
   assert results.seconds_to(record | {'curve': []}, target) is None
+  # 400 words a second.
+  words = results.reached(record, target, 'target_words')
+  assert words == (seconds and pytest.approx(400 * seconds))
 
 
 def test_no_score_is_zero(record):

@@ -135,17 +135,9 @@ def printed(model: str) -> dict[float, dict[str, float]]:
   return found
 
 
-def by_seed(
-  records: Records, run: Settings, seeds: Iterable[int]
-) -> dict[int, Record]:
-  """The existing records of a run, by seed."""
-  every = {s: records.get(dataclasses.replace(run, seed=s)) for s in seeds}
-  return {seed: record for seed, record in every.items() if record}
-
-
 def seed_pairs(records: Records, model: str, times: float) -> Pairs:
   """Both runs of every seed that has both, at a multiple of the base rate."""
-  slow, fast = (by_seed(records, declare(model, c, times), SEEDS) for c in PAIR)
+  slow, fast = (records.by_seed(declare(model, c, times)) for c in PAIR)
   return [(slow[seed], fast[seed]) for seed in slow if seed in fast]
 
 
@@ -154,9 +146,7 @@ def all_pairs(records: Records, model: str) -> Pairs:
 
   Without synchronous runs that translate nothing: they have no target.
   """
-  slow, fast = (
-    by_seed(records, declare(model, c), MORE_SEEDS).values() for c in PAIR
-  )
+  slow, fast = (records.all(declare(model, c)) for c in PAIR)
   return [(a, b) for a, b in itertools.product(slow, fast) if best(a) > 0]
 
 

@@ -221,14 +221,16 @@ def drawn(monkeypatch):
 def test_the_picture_has_factors_products_and_the_distribution(drawn, tmp_path):
   found = {(True, seed): until(1000) for seed in range(10)}
   found |= {(False, s): until(1600, 40.0, FAST) for s in range(9)}
-  found[False, 9] = until(1600, 30.0, FAST)  # Reaches no target.
+  found[False, 9] = until(1600, 30.0, FAST)  # Of 40: three quarters.
   factors.draw(tmp_path / 'x.png', Seeds(found))
   (words, *_), (times, *_), (pairs, *_) = drawn
   for model in paper.LEARNING_RATE:
     ours = words[model]['base rate']
     speed = words[model]['raw speed, global / synchronous']
     product = times[model]['base rate']
-    assert ours[0] == speed[0] == product[0] == list(factors.PERCENT)
+    # A line ends where one of all seeds no longer reaches the target.
+    reached = [x for x in factors.PERCENT if x <= 75]
+    assert ours[0] == speed[0] == product[0] == reached
     assert product[1] == pytest.approx(np.array(ours[1]) * speed[1])
     # A tenth of the pairs never arrives: the line begins above it.
     x, share = pairs[model]["the paper's third target"]

@@ -10,7 +10,7 @@ synchronous / global, and the ratio of raw speed, global / synchronous. The
 first is what the model learns from a word. It is below 1 if global accumulation
 needs more words. The second is that of the cluster, here of the virtual clock,
 and constant. Both are shown at the base rate, half of it and twice it, with
-five seeds.
+five seeds or more.
 
 A target is a percentage of the best BLEU of the synchronous run of a pair, as
 in the paper, which has one pair. The synchronous run always reaches it. Where

@@ -230,8 +230,9 @@ def test_the_picture_has_factors_products_and_the_distribution(drawn, tmp_path):
     product = times[model]['base rate']
     # A line ends where one of all seeds no longer reaches the target.
     reached = [x for x in factors.PERCENT if x <= 75]
-    assert ours[0] == speed[0] == product[0] == reached
-    assert product[1] == pytest.approx(np.array(ours[1]) * speed[1])
+    assert ours[0] == product[0] == reached
+    assert len(set(speed[1])) == 1
+    assert product[1] == pytest.approx(np.array(ours[1]) * speed[1][0])
     # A tenth of the pairs never arrives: the line begins above it.
     x, share = pairs[model]["the paper's third target"]
     assert len(x) == 90 and share[0] == pytest.approx(0.11) and share[-1] == 1

@@ -10,7 +10,7 @@ at `tiny`.
 """
 
 from experiments import command
-from experiments.beyond import optimizers, workers
+from experiments.beyond import clusters, optimizers, workers
 from experiments.paper import (
   claims,
   figure1,
@@ -37,6 +37,7 @@ EXPERIMENTS = (
   table2,
   optimizers,
   workers,
+  clusters,
 )
 
 

@@ -1,5 +1,6 @@
 """Closed forms against simulation; where the authors' code differs."""
 
+import dataclasses
 import itertools
 
 import hypothesis.strategies as st
@@ -14,8 +15,18 @@ from hypothesis import given, settings
 import stale_adam as sa
 from stale_adam import optimizer as optimizers
 from stale_adam import theory, transforms
+from stale_adam.clock import largest_of
+from stale_adam.compiled import decisions
+from stale_adam.pools.virtual import Dry
 
 SGD = optax.sgd(0.1)  # One for all tests: it is a key of jit's cache.
+
+
+def dry(policy, clock, count):
+  """The first pushes of workers on a clock that compute nothing."""
+  with Dry(clock) as pool:
+    arrivals = itertools.islice(decisions.dry(policy, pool), count)
+    return [push for _, push, _ in arrivals]
 
 
 @pytest.mark.parametrize('workers, every', [(1, 1), (4, 1), (4, 2), (3, 5)])
@@ -41,6 +52,25 @@ def test_mean_staleness_of_unequal_workers(linear, served):
   assert max(by_worker) > 2 * min(by_worker)
   found = np.mean([p.staleness for p in pushes])
   assert found == pytest.approx(theory.mean_staleness(3), rel=0.01)
+
+
+@pytest.mark.parametrize('workers, every', [(1, 2), (4, 1), (3, 4), (7, 2)])
+@pytest.mark.parametrize('pull_every', [2, 5])
+def test_mean_staleness_of_held_snapshots(workers, every, pull_every):
+  """Asynchronous workers that find a snapshot of U updates."""
+  window = workers * every * pull_every
+  numbers = sa.Communication(workers, 1, every, pull_every=pull_every)
+  pushes = dry(numbers, sa.Clock(), 4 * window)
+  found = np.mean([p.staleness for p in pushes[window:]])
+  expected = theory.mean_staleness(workers, every, pull_every)
+  assert found == pytest.approx(expected)
+
+
+def test_mean_staleness_of_held_snapshots_and_unequal_workers():
+  clock = sa.Clock(distribution='gamma', spread=0.7, speeds=(1.0, 3.0, 0.5))
+  pushes = dry(sa.Communication(3, 1, 2, pull_every=5), clock, 4000)
+  found = np.mean([p.staleness for p in pushes])
+  assert found == pytest.approx(theory.mean_staleness(3, 2, 5), rel=0.01)
 
 
 @pytest.mark.parametrize('pull_every', [1, 5, 7])
@@ -71,6 +101,80 @@ def test_staleness_sum_in_any_order(
     outstanding = sum(state.version - w.snapshot.version for w in flights)
     expected = theory.staleness_sum(workers, state.version)
     assert total + outstanding == expected
+
+
+def test_largest_compute_by_hand():
+  """Exponential times: 1 + 1/2 + ... + 1/N, and by inclusion and exclusion."""
+  clock = sa.Clock(3.0, distribution='gamma', spread=1.0)
+  for workers in (1, 2, 4, 16, 64):
+    expected = 3 * sum(1 / i for i in range(1, workers + 1))
+    found = theory.largest_compute(clock, workers)
+    assert found == pytest.approx(expected, rel=1e-5)
+  unequal = dataclasses.replace(clock, speeds=(1.0, 2.0))
+  expected = 3 * (1 + 1 / 2 - 1 / 3)
+  assert theory.largest_compute(unequal, 2) == pytest.approx(expected, rel=1e-5)
+  fixed = sa.Clock(3.0, speeds=(2.0, 0.5, 1.0))
+  found = [theory.largest_compute(fixed, workers) for workers in (1, 2, 3, 7)]
+  assert found == [1.5, 6.0, 6.0, 6.0]
+
+
+@pytest.mark.parametrize('spread', [0.01, 0.12, 0.25])
+@pytest.mark.parametrize('workers', [1, 2, 4, 64])
+def test_largest_compute_of_normal_times(workers, spread):
+  clock = sa.Clock(2.0, distribution='normal', spread=spread)
+  expected = 2 * (1 + spread * largest_of(workers))
+  found = theory.largest_compute(clock, workers)
+  assert found == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize('spread', [0.01, 0.1, 0.5, 1.0, 2.0])
+def test_the_mean_of_gamma_times(spread):
+  clock = sa.Clock(2.0, distribution='gamma', spread=spread)
+  assert theory.largest_compute(clock, 1) == pytest.approx(2, rel=1e-5)
+
+
+CLOCK = sa.Clock(2.0, 0.25, 0.5)  # Compute, push, pull.
+CLUSTERS = {
+  'gamma': dict(distribution='gamma', spread=0.5),
+  'normal': dict(distribution='normal', spread=0.3),
+  'unequal': dict(speeds=(1.0, 1.3, 2.0, 2.6)),
+  'both': dict(distribution='gamma', spread=1.0, speeds=(3.0, 1.0)),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', CLUSTERS)
+@pytest.mark.parametrize('workers', [2, 5])
+def test_seconds_and_rate_of_a_dry_run(name, workers):
+  """Within four standard errors of the means, which are at most 3%."""
+  clock = dataclasses.replace(CLOCK, **CLUSTERS[name])
+  timed = dataclasses.replace(clock, update_seconds=0.125)
+  waiting = sa.Communication(workers, synchronous=True)
+  pushes = dry(waiting, timed, 600 * workers)
+  rounds = np.diff([p.seconds for p in pushes[workers - 1 :: workers]])
+  error = rounds.std() / np.sqrt(len(rounds))
+  expected = theory.synchronous_seconds(timed, workers)
+  assert abs(rounds.mean() - expected) <= 4 * error + 1e-9
+  assert error < 0.03 * expected
+  pushes = dry(sa.Communication(workers), clock, 600 * workers)
+  rate = len(pushes) / pushes[-1].seconds
+  expected = theory.asynchronous_rate(clock, workers)
+  # What is in flight at the end is less than a round of every worker.
+  error = 4 * clock.spread / np.sqrt(len(pushes)) + workers / len(pushes)
+  assert rate == pytest.approx(expected, rel=error)
+
+
+@pytest.mark.parametrize('every, expected', [(1, 2.0), (2, 4.0), (8, 16.0)])
+def test_a_server_bounds_the_rate(every, expected):
+  """Sixteen workers send 64 pushes in a second; an update takes half of one."""
+  clock = sa.Clock(0.25, update_seconds=0.5)
+  numbers = sa.Communication(16, 1, every)
+  assert theory.asynchronous_rate(clock, 16, every) == expected
+  pushes = dry(numbers, clock, 1600)
+  rate = len(pushes) / pushes[-1].seconds
+  assert rate == pytest.approx(expected, rel=0.1 if every > 2 else 0.02)
+  assert theory.asynchronous_rate(clock, 16, 100) == 64
+  assert theory.asynchronous_rate(sa.Clock(0.0), 3) == np.inf
 
 
 @pytest.mark.slow
@@ -152,7 +256,10 @@ def test_delayed_descent_converges_below_the_stable_rate(delay):
   [
     (lambda: theory.mean_staleness(0), 'workers=0: .*1 or more'),
     (lambda: theory.mean_staleness(2, 0), 'global_accumulation=0: .*1 or more'),
+    (lambda: theory.mean_staleness(2, 1, 0), 'pull_every=0: .*1 or more'),
     (lambda: theory.artificial_staleness(0), 'pull_every=0: .*1 or more'),
+    (lambda: theory.largest_compute(CLOCK, 0), 'workers=0: .*1 or more'),
+    (lambda: theory.asynchronous_rate(CLOCK, 2, 0), 'accumulation=0: .*1'),
     (lambda: theory.staleness_sum(-1, 3), 'workers=-1: .*1 or more'),
     (lambda: theory.adam_pace(1.0, -0.5), 'variance=-0.5: use 0 or more'),
     (lambda: theory.stable_rate(0.0, 3), 'curvature=0.0: .*positive'),

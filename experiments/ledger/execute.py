@@ -188,7 +188,8 @@ def execute(
     experiment: the record's field.
     scale: the record's field.
     name: the record's field `run`.
-    pool: where the workers run; the paper's cluster on a virtual clock if None.
+    pool: where the workers run; the settings' cluster on a virtual clock if
+      None.
     measure: as in `serve`.
     more: further entries for the trace's settings.
     asked: what else distinguishes the run, such as its pool.

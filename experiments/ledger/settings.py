@@ -9,6 +9,7 @@ from typing import Any
 
 import optax
 
+from experiments.ledger import cluster as cluster_lib
 from stale_adam import checks, clock, optimizer
 from stale_adam.nmt.data.batches import Shape
 from stale_adam.policy import Communication
@@ -135,6 +136,15 @@ class Settings:
     least=0.0,
     most=1.0,
   )
+  cluster: str = _setting(
+    'Cluster that the virtual clock times. Each differs from that of '
+    '--words_per_second (paper) in one respect: compute times are '
+    'gamma-distributed with this coefficient of variation (gamma0.5); one of '
+    'four workers is half as fast (half); speeds are 2.6 : 2 : 1.3 : 1 '
+    '(mixed); push and pull take this share of the compute time (exchange0.5).',
+    cluster_lib.PAPER,
+    choices=tuple(cluster_lib.CLUSTERS),
+  )
   seed: int = _setting(
     'Seed of parameters, dropout, order of sentences and virtual clock.', 0
   )
@@ -179,10 +189,14 @@ class Settings:
     return smooth(made, self.exponential_smoothing) if smooths else made
 
   def clock(self, words: float) -> clock.Clock:
-    """The paper's cluster: four workers, timed for batches of `words` words."""
+    """The cluster's clock, for batches of `words` target words.
+
+    The speeds that it is fitted to are of the paper's four workers.
+    """
     plain, local, synchronous = self.words_per_second
     fitted = clock.fit(plain, local, 4, synchronous, 4, target_words=words)
-    return dataclasses.replace(fitted, seed=self.seed)
+    fitted = dataclasses.replace(fitted, seed=self.seed)
+    return cluster_lib.CLUSTERS[self.cluster](fitted)
 
   def config(self) -> dict[str, Any]:
     """The settings in JSON's types, as a record has them."""

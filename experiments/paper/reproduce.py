@@ -10,7 +10,7 @@ processor cores at `tiny`.
 """
 
 from experiments import command
-from experiments.beyond import optimizers, workers
+from experiments.beyond import clusters, optimizers, workers
 from experiments.paper import (
   claims,
   factors,
@@ -39,6 +39,7 @@ EXPERIMENTS = (
   optimizers,
   workers,
   factors,
+  clusters,
 )
 
 

@@ -29,6 +29,7 @@ OTHER = {
   'smoothing': (0.25, 0.25),
   'exponential_smoothing': (0.125, 0.125),
   'start_on_zero': (True, True),
+  'cluster': ('gamma1', 'gamma1'),
   'global_accumulation': (4, 1),  # Means the same while synchronous.
 }
 OTHER |= {option.name: (7, 7) for option in OPTIONS if option.name not in OTHER}

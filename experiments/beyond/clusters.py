@@ -1,0 +1,282 @@
+"""Beyond the paper: when does asynchrony pay?
+
+  python -m experiments.beyond.clusters --scale=tiny
+
+Question: on which clusters does 4x global accumulation, or plain asynchronous
+training at the better of two rates, reach 95% of the best synchronous BLEU
+before synchronous training does? On the paper's four workers, or on 8 or 16
+such; and on four that differ from them in one respect: compute times that are
+gamma-distributed with a coefficient of variation of 0.25, 0.5 or 1; one of four
+workers half as fast (`half`); speeds 2.6 : 2 : 1.3 : 1 (`mixed`); an exchange,
+push and pull, of a twentieth to half of the compute time. 8 workers sum 8
+pushes, and 16 sum 16. A backup worker is one more, as fast as the fastest; an
+update waits for all but one.
+
+No cluster needs training of its own. The words that a run needs to a target
+hardly depend on the order of arrivals, and those of a synchronous run not at
+all. So the seconds are those of the run on the paper's cluster, times its raw
+speed there, over its raw speed here; dry runs of the clock measure both. An
+update with a backup worker is a synchronous update of other batches. Four runs
+that are trained on their own cluster show what this leaves out. 28 runs, 14 of
+them also in Tables 1 and 3 and in `workers`; about 25 minutes on two processor
+cores at `tiny`.
+"""
+
+import dataclasses
+import functools
+import itertools
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean, variance
+
+from experiments import command
+from experiments.beyond import workers
+from experiments.ledger import runs
+from experiments.ledger.cluster import CLUSTERS, PAPER
+from experiments.ledger.records import Records, spread
+from experiments.ledger.settings import Settings
+from experiments.paper import printed as paper
+from experiments.render import figures
+from stale_adam import theory
+from stale_adam.clock import Clock
+from stale_adam.compiled import decisions
+from stale_adam.methods import BackupWorkers
+from stale_adam.policy import Policy
+from stale_adam.pools.virtual import Dry
+from stale_adam.training.record import best, seconds_to, virtual_speed
+
+PUSHES = 4000  # Of a dry run.
+SHARE = 0.95  # Of the synchronous best.
+SYNC, GLOBAL, ASYNC = 'synchronous', 'G = N', 'G = 1'  # Keys of workers.PUSHES.
+WORKERS = (4, 8, 16)
+CASES = [*((name, 4) for name in CLUSTERS), (PAPER, 8), (PAPER, 16)]
+
+
+def plain(count: int) -> list[Settings]:
+  """The plain asynchronous runs: at Table 1's two rates that lose least."""
+  made = workers.declare(count, ASYNC)
+  rates = list(paper.TABLE1)[:2]
+  return [dataclasses.replace(made, learning_rate=rate) for rate in rates]
+
+
+TRAINED = [  # Beside the same runs on the paper's cluster.
+  dataclasses.replace(run, cluster=name)
+  for name in ('gamma1', 'mixed')
+  for run in (workers.declare(4, GLOBAL), plain(4)[0])
+]
+RUNS = runs.seeds(
+  workers.declare(n, kind) for n in WORKERS for kind in (SYNC, GLOBAL)
+)
+RUNS += [*itertools.chain(*map(plain, WORKERS)), *TRAINED]
+
+
+@functools.cache
+def speed(clock: Clock, policy: Policy) -> float:
+  """Batches whose gradients updates use in a virtual second, by a dry run."""
+  used, found = 0, math.nan
+  with Dry(clock) as pool:
+    arrivals = decisions.dry(policy, pool)
+    for _, push, server in itertools.islice(arrivals, PUSHES):
+      used += push.used
+      if push.used and not server.summed:  # An update.
+        found = used / push.seconds
+  return found
+
+
+def seconds(
+  records: Records,
+  run: Settings,
+  goal: float,
+  cluster: str,
+  policy: Policy | None = None,
+) -> list[float | None]:
+  """Virtual seconds to a goal on a cluster, by seed; None if never reached.
+
+  Args:
+    records: of the run on the cluster that it declares.
+    run: the one whose curve is used.
+    goal: a score.
+    cluster: a name in cluster.py.
+    policy: one whose updates have the same curve; the run's own by default.
+  """
+  found = records.seconds(run, goal)
+  if not any(found):  # No dry run for nothing.
+    return found
+  factor = faster(run, cluster, policy or run.communication)
+  return [None if one is None else one / factor for one in found]
+
+
+def faster(run: Settings, cluster: str, policy: Policy) -> float:
+  """Raw speed of a policy on a cluster, over the run's own on its own."""
+  there = dataclasses.replace(run, cluster=cluster)
+  here = speed(run.clock(1.0), run.communication)
+  return speed(there.clock(1.0), policy) / here
+
+
+def raw(cluster: str, count: int) -> tuple[float, float]:
+  """Raw speed, asynchronous over synchronous: by theory, and of dry runs."""
+  pair = [workers.declare(count, kind) for kind in (SYNC, GLOBAL)]
+  clock = dataclasses.replace(pair[0], cluster=cluster).clock(1.0)
+  rate = theory.asynchronous_rate(clock, count, count)
+  expected = theory.synchronous_seconds(clock, count) * rate / count
+  slow, fast = (speed(clock, run.communication) for run in pair)
+  return expected, fast / slow
+
+
+def goal(records: Records, count: int) -> float:
+  """95% of the synchronous best of the lowest seed: all seeds reach it."""
+  found = records.all(workers.declare(count, SYNC))
+  return SHARE * min(map(best, found), default=0.0)
+
+
+def ratio(
+  slow: Sequence[float | None], fast: Sequence[float | None]
+) -> tuple[float, float] | None:
+  """Ratio of two means, and two standard errors of it; None if it has none.
+
+  The error is 0, as unknown, unless both have several seeds.
+  """
+  times = [t for t in (slow, fast) if t and None not in t]
+  if len(times) < 2 or not all(map(fmean, times)):
+    return None
+  found = fmean(slow) / fmean(fast)
+  if min(map(len, times)) < 2:
+    return found, 0.0
+  parts = [variance(t) / len(t) / fmean(t) ** 2 for t in times]
+  return found, 2 * found * math.sqrt(sum(parts))
+
+
+def compared(
+  records: Records, cluster: str, count: int
+) -> dict[str, tuple[list[float | None], list[float | None]]]:
+  """Seconds to the goal, synchronous and of the others, by the others' name."""
+  waiting = workers.declare(count, SYNC)
+  accumulating = workers.declare(count, GLOBAL)
+  tried = [run for run in plain(count) if records.all(run)]
+  others = {
+    '4x global' if count == 4 else GLOBAL: (accumulating, None),
+    'backup worker': (waiting, BackupWorkers(count + 1)),
+    'plain': (max(tried, key=records.mean, default=plain(count)[0]), None),
+  }
+  to = functools.partial(seconds, records, goal=goal(records, count))
+  slow = to(waiting, cluster=cluster)
+  return {
+    name: (slow, to(run, cluster=cluster, policy=policy))
+    for name, (run, policy) in others.items()
+  }
+
+
+def cell(slow: Sequence[float | None], fast: Sequence[float | None]) -> str:
+  """A ratio of seconds as text; where there is none, why."""
+  if found := ratio(slow, fast):
+    value, error = found
+    return f'{value:.2f}' + (f' ± {error:.2f}' if error else '')
+  if None in fast:
+    never = fast.count(None)
+    return 'never' if never == len(fast) else f'{never} of {len(fast)} never'
+  return '-' if slow and fast else Records.missing
+
+
+def report(records: Records) -> str:
+  """Speeds and ratios by cluster; when to wait; predicted beside trained."""
+  header = ['cluster', 'workers', 'raw speed, asynchronous / synchronous']
+  header += ['by theory', f'seconds to {SHARE:.0%}, synchronous']
+  header += ['/ global accumulation', '/ backup worker', '/ plain asynchronous']
+  rows = []
+  for cluster, count in CASES:
+    if not records.all(workers.declare(count, SYNC)):
+      rows.append([cluster, str(count), *[records.missing] * 6])
+      continue
+    expected, found = raw(cluster, count)
+    pairs = compared(records, cluster, count)
+    slow, _ = pairs['plain']
+    rows.append(
+      [
+        cluster,
+        str(count),
+        f'{found:.3f}',
+        f'{expected:.3f}',
+        spread(slow),
+        *(cell(*pair) for pair in pairs.values()),
+      ]
+    )
+  said = (
+    'Seconds are with their standard deviation over the seeds, ratios with '
+  )
+  said += 'two standard errors.'
+  lines = [line for count in WORKERS for line in _advice(records, count)]
+  parts = [figures.table(header, rows), said]
+  return '\n\n'.join([*parts, *lines, _trained(records)])
+
+
+def _advice(records: Records, count: int) -> list[str]:
+  """The raw speed from which on asynchronous training takes less time."""
+  slow, fast = next(iter(compared(records, PAPER, count).values()))
+  if not (found := ratio(fast, slow)):
+    return []
+  words = [value * raw(PAPER, count)[1] for value in found]
+  shown = f'{words[0]:.2f}' + (f' ± {words[1]:.2f}' if words[1] else '')
+  return [
+    f'With {count} workers, G = {count} needs {shown} times the words of '
+    'synchronous training. So it takes less time on clusters where its raw '
+    f'speed is more than {words[0]:.2f} times that of synchronous training; on '
+    'others, wait.'
+  ]
+
+
+def _trained(records: Records) -> str:
+  """Runs on their own cluster, beside what the paper's cluster predicts."""
+  header = ['cluster', 'G', 'learning rate', 'words/s, predicted', 'trained']
+  header += [f'seconds to {SHARE:.0%}, predicted', 'trained']
+  header += ["best BLEU on the paper's cluster", 'trained']
+  rows, target = [], goal(records, 4)
+  time = lambda seconds: 'never' if seconds is None else f'{seconds:.1f}'
+  for run in TRAINED:
+    base = dataclasses.replace(run, cluster=PAPER)
+    pair = [records.get(base), records.get(run)]
+    cells = [Records.missing] * 6
+    if predicted := pair[0]:
+      factor = faster(base, run.cluster, run.communication)
+      cells[::2] = [
+        f'{virtual_speed(predicted) * factor:,.0f}',
+        time(seconds(records, base, target, run.cluster)[0]),
+        f'{best(predicted):.1f}',
+      ]
+    if trained := pair[1]:
+      cells[1::2] = [
+        f'{virtual_speed(trained):,.0f}',
+        time(seconds_to(trained, target)),
+        f'{best(trained):.1f}',
+      ]
+    rate = f'{run.learning_rate * records.rate_factor:.3g}'
+    pushes = str(run.communication.pushes_per_update)
+    rows.append([run.cluster, pushes, rate, *cells])
+  return figures.table(header, rows)
+
+
+def draw(path: Path, records: Records) -> None:
+  """Draw the ratios of four workers over the expected wait for the slowest."""
+  lines: dict[str, dict[float, float]] = {}
+  for cluster in CLUSTERS:
+    expected, found = raw(cluster, 4)
+    points = {'raw speed, asynchronous / synchronous': found, 'equal': 1.0}
+    for name, pair in compared(records, cluster, 4).items():
+      if quotient := ratio(*pair):
+        points[f'seconds to {SHARE:.0%}, synchronous / {name}'] = quotient[0]
+    for label, value in points.items():
+      lines.setdefault(label, {})[100 * (expected - 1)] = value
+  ordered = {
+    label: tuple(zip(*sorted(line.items()), strict=True))
+    for label, line in lines.items()
+  }
+  figures.curves(
+    path,
+    {'four workers: above 1, synchronous training takes longer': ordered},
+    'expected wait in a synchronous update, % of an asynchronous round',
+    'ratio',
+  )
+
+
+if __name__ == '__main__':
+  command.main(__name__)

@@ -100,9 +100,10 @@ def test_on_its_own_cluster_a_run_takes_what_it_took():
   records = invented(10.0)
   assert clusters.goal(records, 4) == 95.0
   pairs = clusters.compared(records, 'paper', 4)
-  assert pairs['4x global'] == ([19.0] * 3, [10.0] * 3)
+  slow, fast = pairs['4x global']
+  assert set(slow) == {19.0} and set(fast) == {10.0}
   # The better rate is the one that was better in BLEU.
-  assert pairs['plain'][1] == [12.0] * 3
+  assert set(pairs['plain'][1]) == {12.0}
 
 
 @pytest.mark.slow

@@ -64,9 +64,12 @@ def simulation(problem, optimizer, workers, pushes):
   """`sa.simulate` of asynchronous workers."""
   communication, arrivals = sa.Communication(workers), order(workers, pushes)
   devices = jax.devices()[:1]
-  return lambda: jax.block_until_ready(
-    sa.simulate(problem, optimizer, communication, arrivals, devices=devices)
-  )
+
+  def run():
+    known = problem, optimizer, communication, arrivals
+    jax.block_until_ready(sa.simulate(*known, devices=devices))
+
+  return run
 
 
 def main(_):

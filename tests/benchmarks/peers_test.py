@@ -225,6 +225,7 @@ def test_updates_of_all_sides_have_equally_many_words(measured):
   assert setting(config, 'batch_size') == str(batch)
 
 
+@pytest.mark.slow
 def test_the_command_names_the_flag_of_the_text():
   run = subprocess.run(
     [sys.executable, '-m', 'experiments.benchmarks.peers'],

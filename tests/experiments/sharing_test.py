@@ -103,6 +103,7 @@ class Reached(Exception):
   """The place where a run would be made, in `args`."""
 
 
+@pytest.mark.slow
 def test_parameters_lie_with_the_results(tmp_path, monkeypatch):
   def make(settings, task, out, *_, **more):
     del settings, task, more

@@ -86,6 +86,7 @@ def test_the_predicted_state_is_that_of_the_sweep(name):
   assert group.nbytes == pytest.approx(4 * memory.state(settings), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_predicted_memory_is_that_of_the_program():
   """Within a quarter."""
   settings, group, rows = a_group('micro', paper.GLOBAL)
@@ -111,6 +112,7 @@ def make(table, *arguments):
       flags.FLAGS.unparse_flags()
 
 
+@pytest.mark.slow
 def test_a_table_trains_runs_together(table, tmp_path, capsys, monkeypatch):
   """Broken off and resumed, too; a record is that of the run alone."""
   make(table, '--results=together', '--together=8', '--dry_run')

@@ -140,6 +140,7 @@ def test_every_run_leaves_what_it_leaves_alone(name, tmp_path):
   assert len(cuts) > 1  # Validated at different pushes.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', ['asynchronous', 'accumulated'])
 def test_a_broken_group_is_resumed_bit_for_bit(name, tmp_path, monkeypatch):
   """Twice broken, in different runs; a state at every fifth push."""
@@ -223,6 +224,7 @@ def test_runs_end_by_their_own_patience(tmp_path):
   agree(mine, its, equal=False)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_is_a_result_and_disturbs_nobody(tmp_path):
   policy = COMMUNICATIONS['asynchronous']
   nan = Task(SEEDS[1])

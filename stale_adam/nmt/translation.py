@@ -1,6 +1,5 @@
 """Translation as a task: models, their training problem and their scores."""
 
-import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -16,7 +15,7 @@ import numpy as np
 import sacrebleu
 
 from stale_adam import checks
-from stale_adam.nmt import identity
+from stale_adam.nmt import decoding, identity
 from stale_adam.nmt import network as network_lib
 from stale_adam.nmt.data import batches as batches_lib
 from stale_adam.nmt.data.corpus import Corpus
@@ -28,10 +27,6 @@ from stale_adam.training.task import Evaluation
 
 VOCABULARY = 'vocabulary.model'  # File beside the parameters.
 EXAMPLES = 10  # Sentences of the first test that are kept as examples.
-_BUCKET = 16  # Source lengths are rounded up to a multiple of this.
-_POSITIONS = 2048  # Of the source, decoded at a time; more on accelerators.
-_FEW = 8  # Rows that are compiled at least.
-_TURNS = 8  # Sentences that a row decodes one after another, at most.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,59 +85,27 @@ class Model:
     ids = self.vocabulary.encode(sentences)
     if longest is not None:
       ids = [sentence[: longest - 1] for sentence in ids]
-    # An empty sentence stays empty; the model is not asked.
-    buckets = collections.defaultdict(list)
-    for i in (i for i, sentence in enumerate(ids) if sentence):
-      buckets[-(len(ids[i]) + 1) // _BUCKET * -_BUCKET].append(i)
-    groups = [
-      (length, group)
-      for length, bucket in sorted(buckets.items(), reverse=True)
-      for group in _groups(length, sorted(bucket, key=lambda i: -len(ids[i])))
-    ]
     results: list[str] = [''] * len(ids)
+    # An empty sentence stays empty; the model is not asked.
+    groups = decoding.groups([len(s) + 1 if s else 0 for s in ids])
 
-    def decode(group: tuple[int, list[int]]) -> list[str]:
-      length, members = group
-      tokens = batches_lib.Tokens.of([ids[i] for i in members])
-      sentences = np.arange(len(members))[:, None]
-      # Powers of two, and not the smallest: few programs are compiled.
-      least = min(_FEW, _rows(length))
-      count = max(least, 1 << (len(members) - 1).bit_length())
-      rows = max(least, 1 << len(members).bit_length() - 1)
-      rows = min(rows, _rows(length))
-      source = batches_lib.lay_out(tokens, sentences, count, length)
-      found = np.asarray(self._search(params, *source, beam, rows))
-      return self.vocabulary.decode(found[: len(members)].tolist())
+    def decode(group: decoding.Group) -> list[str]:
+      tokens = batches_lib.Tokens.of([ids[i] for i in group.members])
+      single = np.arange(len(group.members))[:, None]
+      source = batches_lib.lay_out(tokens, single, group.size, group.length)
+      found = np.asarray(self._search(params, *source, beam, group.rows))
+      return self.vocabulary.decode(found[: len(group.members)].tolist())
 
-    with concurrent.futures.ThreadPoolExecutor(_threads()) as threads:
+    with concurrent.futures.ThreadPoolExecutor(decoding.threads()) as threads:
       found = threads.map(decode, groups)
-      for (_, members), texts in zip(groups, found, strict=True):
-        for i, text in zip(members, texts, strict=True):
+      for group, texts in zip(groups, found, strict=True):
+        for i, text in zip(group.members, texts, strict=True):
           results[i] = text
     return results
 
   @functools.cached_property
   def _search(self) -> Callable[..., jax.Array]:
     return functools.partial(network_lib.search, self.network)
-
-
-def _threads() -> int:
-  """Programs at a time: one for each core, or for an accelerator."""
-  on_cpu = jax.default_backend() == 'cpu'
-  return (os.cpu_count() or 1) if on_cpu else 1
-
-
-def _rows(length: int) -> int:
-  """Sentences of a source length that are decoded at a time."""
-  more = 1 if jax.default_backend() == 'cpu' else 16
-  return max(1, more * _POSITIONS // length)
-
-
-def _groups(length: int, sentences: Sequence[int]) -> list[Sequence[int]]:
-  """Equal shares of sentences of one source length, few and not too large."""
-  most = _TURNS * _rows(length)
-  count = max(-(-len(sentences) // most), min(_threads(), len(sentences)))
-  return [sentences[i::count] for i in range(count)]
 
 
 def load(directory: str | os.PathLike) -> tuple[Model, Params]:
@@ -283,7 +246,7 @@ class Translation:
       found = network_lib.losses(self.model.network, params, batch)
       return np.array([float(x) for x in found])
 
-    with concurrent.futures.ThreadPoolExecutor(_threads()) as threads:
+    with concurrent.futures.ThreadPoolExecutor(decoding.threads()) as threads:
       found = threads.map(losses, range(self.validation.first_epoch))
       sums = sum(found, np.zeros(2))
     return float(sums[0] / sums[1])

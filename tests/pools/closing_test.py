@@ -25,6 +25,13 @@ def test_serve_ends_with_one_error_when_its_pool_is_closed(name, workers):
   assert (row.tried, row.failed, row.lost) == (300, 0, 'nothing')
 
 
+@pytest.fixture(autouse=True)
+def others_have_ended():
+  """No thread of another test is taken for one that this test left."""
+  for thread in closes.threads_left():
+    thread.join(60)
+
+
 @pytest.mark.parametrize('name', closes.POOLS)
 def test_a_pool_is_closed_before_its_first_arrival_and_twice(name):
   pool = closes.POOLS[name]()

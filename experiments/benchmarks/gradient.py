@@ -97,6 +97,27 @@ def gradients(task, form):
   return found
 
 
+def products(settings, task):
+  """The products of a gradient that have weights, alone: forward and backward.
+
+  Without those of attention, and with equal numbers of source and target words.
+  """
+  count = settings.shape.rows * settings.shape.target
+  leaves = jax.tree.leaves(jax.eval_shape(task.problem.init, jax.random.key(0)))
+  weights = [jnp.ones(x.shape) for x in leaves if x.ndim == 2]
+  inputs = [jnp.ones((count, w.shape[0])) for w in weights]
+  errors = [jnp.ones((count, w.shape[1])) for w in weights]
+
+  @jax.jit
+  def run(weights, inputs, errors):
+    each = zip(weights, inputs, errors, strict=True)
+    return [(x @ w, e @ w.T, x.T @ e) for w, x, e in each]
+
+  operations = 6 * count * sum(w.size for w in weights)
+  name = f'products with weights, {operations / 1e9:.2f} GFLOP, alone'
+  return {name: lambda: wait(run(weights, inputs, errors))}
+
+
 def updates(task, form, optimizer):
   """An update of the model's arrays, and of the vectors."""
   found = {}
@@ -153,7 +174,8 @@ def main(_):
   form = flat_problem.form(task.problem, optimizer)
   print('\n   median   minimum  milliseconds')
   batches = itertools.count()
-  sides = gradients(task, form) | updates(task, form, optimizer)
+  sides = gradients(task, form) | products(settings, task)
+  sides |= updates(task, form, optimizer)
   sides['making a batch'] = lambda: wait(task.problem.batch(next(batches)))
   for name, seconds in timed.turns(sides, REPEATS.value).items():
     show(name, seconds)

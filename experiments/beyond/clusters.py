@@ -28,7 +28,6 @@ import itertools
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import fmean, variance
 
 from experiments import command
 from experiments.beyond import workers
@@ -37,6 +36,7 @@ from experiments.ledger.cluster import CLUSTERS, PAPER
 from experiments.ledger.records import Records, spread
 from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
+from experiments.paper.ratios import Ratio, ratio
 from experiments.render import figures
 from stale_adam import theory
 from stale_adam.clock import Clock
@@ -85,24 +85,21 @@ def speed(clock: Clock, policy: Policy) -> float:
 
 
 def seconds(
-  records: Records,
+  found: Sequence[float | None],
   run: Settings,
-  goal: float,
   cluster: str,
   policy: Policy | None = None,
 ) -> list[float | None]:
-  """Virtual seconds to a goal on a cluster, by seed; None if never reached.
+  """Virtual seconds on a cluster, of those on the run's own; None stays None.
 
   Args:
-    records: of the run on the cluster that it declares.
-    run: the one whose curve is used.
-    goal: a score.
+    found: seconds to a goal, by seed.
+    run: the one that took them.
     cluster: a name in cluster.py.
     policy: one whose updates have the same curve; the run's own by default.
   """
-  found = records.seconds(run, goal)
   if not any(found):  # No dry run for nothing.
-    return found
+    return list(found)
   factor = faster(run, cluster, policy or run.communication)
   return [None if one is None else one / factor for one in found]
 
@@ -130,27 +127,13 @@ def goal(records: Records, count: int) -> float:
   return SHARE * min(map(best, found), default=0.0)
 
 
-def ratio(
-  slow: Sequence[float | None], fast: Sequence[float | None]
-) -> tuple[float, float] | None:
-  """Ratio of two means, and two standard errors of it; None if it has none.
-
-  The error is 0, as unknown, unless both have several seeds.
-  """
-  times = [t for t in (slow, fast) if t and None not in t]
-  if len(times) < 2 or not all(map(fmean, times)):
-    return None
-  found = fmean(slow) / fmean(fast)
-  if min(map(len, times)) < 2:
-    return found, 0.0
-  parts = [variance(t) / len(t) / fmean(t) ** 2 for t in times]
-  return found, 2 * found * math.sqrt(sum(parts))
-
-
 def compared(
   records: Records, cluster: str, count: int
 ) -> dict[str, tuple[list[float | None], list[float | None]]]:
-  """Seconds to the goal, synchronous and of the others, by the others' name."""
+  """Seconds to the goal, synchronous and of the others, by the others' name.
+
+  Of each pair, those of the seeds that both runs have, in the same order.
+  """
   waiting = workers.declare(count, SYNC)
   accumulating = workers.declare(count, GLOBAL)
   tried = [run for run in plain(count) if records.all(run)]
@@ -159,19 +142,28 @@ def compared(
     'backup worker': (waiting, BackupWorkers(count + 1)),
     'plain': (max(tried, key=records.mean, default=plain(count)[0]), None),
   }
-  to = functools.partial(seconds, records, goal=goal(records, count))
-  slow = to(waiting, cluster=cluster)
-  return {
-    name: (slow, to(run, cluster=cluster, policy=policy))
-    for name, (run, policy) in others.items()
-  }
+  to_goal = functools.partial(seconds_to, target=goal(records, count))
+  pairs = {}
+  for name, (run, policy) in others.items():
+    slow, fast = records.paired(waiting, run, to_goal)
+    fast = seconds(fast, run, cluster, policy)
+    pairs[name] = seconds(slow, waiting, cluster), fast
+  return pairs
+
+
+def quotient(
+  ours: Sequence[float | None], theirs: Sequence[float | None]
+) -> Ratio | None:
+  """The ratio of both means; None where one is missing, never or 0."""
+  if None in (*ours, *theirs) or not (any(ours) and any(theirs)):
+    return None
+  return ratio(ours, theirs)
 
 
 def cell(slow: Sequence[float | None], fast: Sequence[float | None]) -> str:
   """A ratio of seconds as text; where there is none, why."""
-  if found := ratio(slow, fast):
-    value, error = found
-    return f'{value:.2f}' + (f' ± {error:.2f}' if error else '')
+  if found := quotient(slow, fast):
+    return found.text(digits=2)
   if None in fast:
     never = fast.count(None)
     return 'never' if never == len(fast) else f'{never} of {len(fast)} never'
@@ -190,7 +182,7 @@ def report(records: Records) -> str:
       continue
     expected, found = raw(cluster, count)
     pairs = compared(records, cluster, count)
-    slow, _ = pairs['plain']
+    slow, _ = pairs['backup worker']  # Of all seeds.
     rows.append(
       [
         cluster,
@@ -204,7 +196,8 @@ def report(records: Records) -> str:
   said = (
     'Seconds are with their standard deviation over the seeds, ratios with '
   )
-  said += 'two standard errors.'
+  said += 'two standard errors. With a backup worker the curve over updates is '
+  said += 'the same, so that its ratio is that of raw speeds, for every seed.'
   lines = [line for count in WORKERS for line in _advice(records, count)]
   parts = [figures.table(header, rows), said]
   return '\n\n'.join([*parts, *lines, _trained(records)])
@@ -213,15 +206,15 @@ def report(records: Records) -> str:
 def _advice(records: Records, count: int) -> list[str]:
   """The raw speed from which on asynchronous training takes less time."""
   slow, fast = next(iter(compared(records, PAPER, count).values()))
-  if not (found := ratio(fast, slow)):
+  if not (found := quotient(fast, slow)):
     return []
-  words = [value * raw(PAPER, count)[1] for value in found]
-  shown = f'{words[0]:.2f}' + (f' ± {words[1]:.2f}' if words[1] else '')
+  gain = raw(PAPER, count)[1]
+  words = Ratio(*(None if x is None else x * gain for x in found))
   return [
-    f'With {count} workers, G = {count} needs {shown} times the words of '
-    'synchronous training. So it takes less time on clusters where its raw '
-    f'speed is more than {words[0]:.2f} times that of synchronous training; on '
-    'others, wait.'
+    f'With {count} workers, G = {count} needs {words.text(digits=2)} times the '
+    'words of synchronous training. So it takes less time on clusters where '
+    f'its raw speed is more than {words.value:.2f} times that of synchronous '
+    'training; on others, wait.'
   ]
 
 
@@ -240,7 +233,7 @@ def _trained(records: Records) -> str:
       factor = faster(base, run.cluster, run.communication)
       cells[::2] = [
         f'{virtual_speed(predicted) * factor:,.0f}',
-        time(seconds(records, base, target, run.cluster)[0]),
+        time(seconds([seconds_to(predicted, target)], base, run.cluster)[0]),
         f'{best(predicted):.1f}',
       ]
     if trained := pair[1]:
@@ -259,11 +252,11 @@ def draw(path: Path, records: Records) -> None:
   """Draw the ratios of four workers over the expected wait for the slowest."""
   lines: dict[str, dict[float, float]] = {}
   for cluster in CLUSTERS:
-    expected, found = raw(cluster, 4)
-    points = {'raw speed, asynchronous / synchronous': found, 'equal': 1.0}
+    expected, speeds = raw(cluster, 4)
+    points = {'raw speed, asynchronous / synchronous': speeds, 'equal': 1.0}
     for name, pair in compared(records, cluster, 4).items():
-      if quotient := ratio(*pair):
-        points[f'seconds to {SHARE:.0%}, synchronous / {name}'] = quotient[0]
+      if found := quotient(*pair):
+        points[f'seconds to {SHARE:.0%}, synchronous / {name}'] = found.value
     for label, value in points.items():
       lines.setdefault(label, {})[100 * (expected - 1)] = value
   ordered = {

@@ -127,7 +127,7 @@ def test_a_run_leaves_a_valid_record(run):
   record = results.read(out / 'record.json')
   assert (record['experiment'], record['scale']) == ('train', 'tiny')
   assert record['run'] == (
-    'transformer-en-de-sync-2-local1-global2-rate0.003-seed3-epochs0.3'
+    'transformer-en-de-sync-2-local1-global2-rate0.0045-seed3-epochs0.3'
   )
   text = directory(out.parents[1] / 'data', 'en-de')
   assert record['text'] == identity.of(text)

@@ -63,17 +63,21 @@ def test_the_runs_are_five_seeds_and_ten():
 
 def test_each_variant_changes_what_its_label_says():
   changed = {
-    'ticks': ('ticks_per_update',),
+    '4 ticks': ('ticks_per_update',),
     'started on zero': ('start_on_zero',),
     'not smoothed': ('exponential_smoothing',),
     'clipped': ('clip_norm',),
-    'the last three': ('start_on_zero', 'exponential_smoothing', 'clip_norm'),
+    'zero, clipped': ('start_on_zero', 'exponential_smoothing', 'clip_norm'),
   }
-  for label, run in factors.VARIANTS.items():
-    name, *change = label.split(', ', 1)
-    plain = runs.base('transformer', name)
+  for model, label, run in (
+    (model, *each)
+    for model, of in factors.VARIANTS.items()
+    for each in of.items()
+  ):
+    name, _, change = label.partition(', ')
+    plain = runs.base(model, name)
     wanted = next(
-      (of for word, of in changed.items() if change and word in change[0]), ()
+      (of for words, of in changed.items() if change.startswith(words)), ()
     )
     # A scale may smooth nothing; then there is nothing to change.
     differing = {
@@ -86,7 +90,7 @@ def test_each_variant_changes_what_its_label_says():
     if without:
       assert run.exponential_smoothing == 0
   # The mean of four workers at the norm 5 is a sum of norm 20.
-  assert factors.VARIANTS['synchronous, clipped at 20'].clip_norm == 20
+  assert factors.VARIANTS['transformer']['synchronous, clipped at 20'].clip_norm == 20
 
 
 def test_the_papers_ratios_and_their_factors():
@@ -192,9 +196,10 @@ def test_missing_runs_are_said():
 
 
 def test_variants_are_compared_with_the_synchronous_run():
-  plain = factors.VARIANTS[paper.SYNC]
-  clipped = factors.VARIANTS[f'{paper.GLOBAL}, clipped at 5']
-  never = factors.VARIANTS[f'{paper.ASYNC}, clipped at 5']
+  variants = factors.VARIANTS['transformer']
+  plain = variants[paper.SYNC]
+  clipped = variants[f'{paper.GLOBAL}, clipped at 5']
+  never = variants[f'{paper.ASYNC}, clipped at 5']
   found = {plain: until(1000), clipped: until(1600, 40.0, FAST)}
   found[never] = until(1000, 20.0, FAST)
   text = factors.report(Invented(found))

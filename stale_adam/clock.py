@@ -17,7 +17,8 @@ class Clock:
 
   Attributes:
     compute_seconds: mean time of one batch on a worker of speed 1.
-    push_seconds: time that a gradient takes to the server.
+    push_seconds: time that a whole gradient takes to the server; a compressed
+      one takes less, in proportion to its bytes.
     pull_seconds: time that a snapshot takes to the worker.
     update_seconds: time of one update. The server does one thing at a time;
       arrivals wait in a queue.

@@ -41,26 +41,29 @@ class Decision(NamedTuple):
   Attributes:
     use: add the push to the sum; otherwise drop it.
     update: then run the optimizer on the sum and clear it.
-    publish: then let pulls return the new version. Only read with `update`.
+    publish: then let pulls return the version in force, new or not.
     reply: then answer these waiting workers, in this order.
+    restart: then answer these, too, who still compute, in this order. They
+      abandon what they have; it never arrives.
   """
 
   use: bool = True
   update: bool = False
   publish: bool = True
   reply: Sequence[int] = ()
+  restart: Sequence[int] = ()
 
 
 class Policy(Protocol):
   """Decides who is used, when to update, and who is answered.
 
   A frozen dataclass, whose fields a trace keeps. Seconds are not known to it:
-  the order of arrivals alone determines a run. A worker in flight cannot be
-  restarted; its push can be dropped when it arrives.
+  the order of arrivals alone determines a run.
 
   A policy may have a property `all_reduce`. If it is true, all workers always
-  push at one snapshot, no push is dropped, and the update on the last of them
-  answers all: then a pool may sum their gradients before they arrive.
+  push at one snapshot, nobody is restarted, no push is dropped, and the update
+  on the last of them answers all: then a pool may sum their gradients before
+  they arrive.
   """
 
   @property
@@ -166,6 +169,6 @@ class Communication:
   def decide(self, arrival: Arrival) -> Decision:
     """Update on every G-th push; answer at once, or all after the update."""
     update = arrival.summed + 1 == self.pushes_per_update
-    publish = (arrival.version + 1) % self.pull_every == 0
+    publish = update and (arrival.version + 1) % self.pull_every == 0
     ready = update or not self.synchronous
     return Decision(True, update, publish, arrival.waiting if ready else ())

@@ -3,9 +3,9 @@
 A worker pulls a snapshot, computes at it, and pushes. The server asks its
 policy what to do about the push, and does it in this order: add the push to
 the sum (`use`), run the optimizer once on the sum and clear it (`update`), let
-pulls return the new version (`publish`), answer waiting workers (`reply`). The
-staleness of a push is the version in force when it arrives minus the version
-that its worker had pulled.
+pulls return the version in force (`publish`), answer waiting workers (`reply`)
+and some that still compute (`restart`). The staleness of a push is the version
+in force when it arrives minus the version that its worker had pulled.
 
 Everything that the project says about staleness follows from `apply`, `pull`
 and `serve` in this file. Where the workers run, and in which order they
@@ -60,6 +60,7 @@ class Server(NamedTuple):
       parameters are narrower; None if there are none.
     summed: how many pushes it sums.
     staleness: of these pushes, summed.
+    stalest: the largest staleness of these pushes.
     loss: of these pushes, summed; None if the optimizer does without it.
     version: updates applied so far.
     published: the snapshot that pulls return.
@@ -77,6 +78,7 @@ class Server(NamedTuple):
   accumulator: Any
   summed: int
   staleness: int
+  stalest: int
   loss: Any
   version: int
   published: Snapshot
@@ -151,7 +153,7 @@ def init(
   # The type of all later parameters, else the gradient compiles twice: not
   # NumPy's, and not one that yields to others, as a Python number's does.
   params = jax.tree.map(lambda x: jnp.array(x, jnp.asarray(x).dtype), params)
-  extra = {'staleness': jnp.float32(0)}
+  extra = update.about_sum(0, 1, 0)
   values = update.values(optimizer, params, extra)
   state, _ = update.init(optimizer, params, **extra, **values)
   per_push_state: Any = ()
@@ -170,6 +172,7 @@ def init(
     accumulator=None,
     summed=0,
     staleness=0,
+    stalest=0,
     loss=loss,
     version=0,
     published=Snapshot(0, params),
@@ -208,8 +211,9 @@ def apply(
       parameters. A message of None is part of another push of the update.
     decision: what to do.
     optimizer: any optax transformation. If it takes extra arguments, it gets
-      `staleness`, the mean over the pushes in the sum, a float32 scalar. If it
-      needs `value`, it gets the mean loss of these pushes, too.
+      `pushes`, how many the sum has, `staleness`, their mean, and `stalest`,
+      their largest, float32 scalars. If it needs `value`, it gets the mean loss
+      of these pushes, too.
     per_push: runs on every push that is used, before the sum. If it takes extra
       arguments, it gets `pulled`, and `staleness` and `worker` of the push,
       int32 scalars.
@@ -228,8 +232,10 @@ def apply(
   if per_push is not None and message is not None:
     more = update.about_push(pulled, push.staleness, push.worker)
   summed, staleness, loss = server.summed, server.staleness, server.loss
+  stalest = server.stalest
   if decision.use:
     summed, staleness = summed + 1, staleness + push.staleness
+    stalest = update.larger(stalest, push.staleness)
     if loss is not None:
       loss = update.add_loss(loss, push.loss)
   if message is None:
@@ -244,21 +250,24 @@ def apply(
       state, message = update.add(per_push, state, accumulator, message, *rest)
     elif more is not None:
       state, message = update.start(per_push, state, message, *rest)
-    return server._replace(
+    server = server._replace(
       per_push_state=state,
       accumulator=sums.widened(message),
       summed=summed,
       staleness=staleness,
+      stalest=stalest,
       loss=loss,
     )
+    return publish(server) if decision.publish else server
   if message is None:
     raise ValueError(
       'the policy asks for an update before any push was used: update only if '
       'arrival.summed > 0 or the push is used'
     )
-  mean = None
+  known = None
   if update.takes_more(optimizer):
-    mean = update.whole(staleness), update.whole(summed), loss
+    numbers = map(update.whole, (staleness, summed, stalest))
+    known = *numbers, loss
   optimizer_state, per_push_state, params = update.update(
     optimizer,
     per_push,
@@ -268,21 +277,25 @@ def apply(
     accumulator,
     server.params,
     more,
-    mean,
+    known,
   )
-  version = server.version + 1
-  published = Snapshot(version, params)
-  return server._replace(
+  server = server._replace(
     params=params,
     optimizer_state=optimizer_state,
     per_push_state=per_push_state,
     accumulator=None,
     summed=0,
     staleness=0,
+    stalest=0,
     loss=None if loss is None else jnp.zeros_like(loss),
-    version=version,
-    published=published if decision.publish else server.published,
+    version=server.version + 1,
   )
+  return publish(server) if decision.publish else server
+
+
+def publish(server: Server) -> Server:
+  """Let pulls return the version in force."""
+  return server._replace(published=Snapshot(server.version, server.params))
 
 
 def pull(
@@ -295,7 +308,8 @@ def pull(
   """Give a waiting worker the published snapshot and its next batches.
 
   Args:
-    server: with the worker among those waiting.
+    server: with the worker among those waiting, or in flight: then it abandons
+      its work.
     worker: who pulls.
     local_accumulation: L, batches that it gets.
     seconds: of the arrival that this replies to.
@@ -321,7 +335,8 @@ def pull(
   pushes = sum(server.pushes)
   sent = Held(snapshot, ids, server.version, pushes, seconds)
   waiting = tuple(w for w in server.waiting if w != worker)
-  held = {**server.held, worker: sent}
+  held = {w: h for w, h in server.held.items() if w != worker}
+  held[worker] = sent
   return server._replace(held=held, waiting=waiting, next_id=after)
 
 
@@ -390,10 +405,10 @@ def serve(
   Raises:
     TypeError: if the pool lacks a verb of `pools.contract.Pool`.
     PoolClosed: if the pool is closed, by whatever thread.
-    ValueError: if the policy answers a worker that does not wait, or leaves all
-      workers waiting; if `resume` is of another run, or cannot be continued; if
-      the seed is not from 0 to 2**32 - 1; if the optimizer needs more than a
-      server has.
+    ValueError: if the policy answers a worker that does not wait, restarts one
+      that does, or leaves all workers waiting; if `resume` is of another run,
+      or cannot be continued; if the seed is not from 0 to 2**32 - 1; if the
+      optimizer needs more than a server has.
   """
   contract.check(pool)
   init_key, batch_key = keys(seed)
@@ -413,7 +428,8 @@ def serve(
     pulled = None
     if per_push is not None or measure:
       pulled = server.held[arrived.worker].snapshot.params
-    server, push = receive(server, arrived)
+    nbytes = run.nbytes(server, arrived.worker)
+    server, push = receive(server, arrived._replace(nbytes=nbytes))
     if measure:
       found = measure(pulled, server.last, server, push.message)
       push = push._replace(measured=found)
@@ -422,7 +438,9 @@ def serve(
     server = apply(server, push, decision, optimizer, per_push, pulled)
     if measure and server.version > before.version:
       server = server._replace(last=before.params)
-    server = run.answer(server, pool, decision.reply, push.seconds)
+    server = run.answer(
+      server, pool, decision.reply, push.seconds, decision.restart
+    )
     push = push._replace(
       message=None, memory=None, used=decision.use, settings=run.settings
     )
@@ -468,9 +486,23 @@ class _Run:
     group = summed and getattr(policy, 'all_reduce', False)
     self._group = policy.workers if group else 1
 
-  def work(self, server: Server, worker: int, alone: bool = False) -> Work:
+  def nbytes(self, server: Server, worker: int) -> int:
+    """Bytes of the push that a worker has in flight, as it is sent."""
+    if self.worker.nbytes is None:
+      return worker_lib.size(server.params)
+    return self.worker.nbytes(server.params, server.pushes[worker])
+
+  def work(
+    self,
+    server: Server,
+    worker: int,
+    alone: bool = False,
+    restart: bool = False,
+  ) -> Work:
     """The work that a worker has in flight; `alone`, without its group."""
-    held = server.held[worker]
+    held, share = server.held[worker], 1.0
+    if self.worker.nbytes is not None:
+      share = self.nbytes(server, worker) / worker_lib.size(server.params)
     return Work(
       self._compute,
       held.snapshot,
@@ -480,6 +512,8 @@ class _Run:
       self._gradient,
       1 if alone else self._group,
       self.settings,
+      restart,
+      share,
     )
 
   def send_again(self, server: Server, pool: contract.Pool) -> None:
@@ -514,17 +548,27 @@ class _Run:
     pool: contract.Pool,
     workers: Sequence[int],
     seconds: float,
+    restart: Sequence[int] = (),
   ) -> Server:
-    """Every one of `workers` pulls and gets its next work."""
+    """Every one of them pulls and gets its next work."""
+    batches, busy = self._policy.local_accumulation, {*server.held}
     for worker in workers:
       if worker not in server.waiting:
         raise ValueError(
           f'the policy answers worker {worker}, who does not wait; waiting: '
           f'{server.waiting}. Answer workers of arrival.waiting, once each'
         )
-      batches = self._policy.local_accumulation
       server = pull(server, worker, batches, seconds, self._reply)
       pool.send(worker, self.work(server, worker))
+    for worker in restart:
+      if worker not in busy:
+        raise ValueError(
+          f'the policy restarts worker {worker}, who does not compute; those '
+          f'who do: {sorted(busy)}. Restart these, once each'
+        )
+      busy.remove(worker)
+      server = pull(server, worker, batches, seconds, self._reply)
+      pool.send(worker, self.work(server, worker, restart=True))
     if not server.held:
       raise ValueError(
         f'the policy leaves all {len(server.waiting)} workers waiting: nobody '

@@ -17,6 +17,7 @@ _FORMAT = 2
 TIMES = ('pulled', 'started', 'computed', 'arrived')
 _WHOLE = ('pulled_version', 'staleness', 'staleness_pushes', 'used')
 _REAL = ('age_seconds', 'loss')
+_LONG = ('nbytes',)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -42,7 +43,7 @@ class Trace:
   settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   # Columns of every run; the others were measured.
-  KNOWN: ClassVar[tuple[str, ...]] = (*_WHOLE, *_REAL, *TIMES)
+  KNOWN: ClassVar[tuple[str, ...]] = (*_WHOLE, *_REAL, *_LONG, *TIMES)
 
   def __post_init__(self) -> None:
     for name in ('columns', 'settings'):
@@ -86,9 +87,9 @@ class Trace:
     """Make the trace of a run from the pushes that `serve` yielded.
 
     Columns are pulled_version, staleness, staleness_pushes and used (int32),
-    age_seconds and loss (float32), whatever was measured (float32) and, if the
-    pool knows them, pulled, started, computed and arrived (float64). The
-    version in force on arrival is pulled_version + staleness.
+    nbytes (int64), age_seconds and loss (float32), whatever was measured
+    (float32) and, if the pool knows them, pulled, started, computed and arrived
+    (float64). The version in force on arrival is pulled_version + staleness.
 
     Args:
       pushes: `worker.Push`es, in order. Their settings, policy and seed, are
@@ -102,6 +103,8 @@ class Trace:
     columns = {name: column(name, np.int32) for name in _WHOLE}
     for name in _REAL:
       columns[name] = column(name, np.float32)
+    for name in _LONG:
+      columns[name] = column(name, np.int64)
     if all(push.times is not None for push in pushes):
       times = column('times', np.float64).reshape(-1, len(TIMES))
       columns |= dict(zip(TIMES, times.T, strict=True))

@@ -37,6 +37,22 @@ def about_push(pulled: Params, staleness: Any, worker: Any) -> dict[str, Any]:
   }
 
 
+def about_sum(staleness: Any, summed: Any, stalest: Any) -> dict[str, Any]:
+  """The extra arguments of an optimizer, of arrays or numbers."""
+  # All become arrays: XLA multiplies by the reciprocal of a constant.
+  total, count, largest = (
+    jnp.asarray(x, jnp.float32) for x in (staleness, summed, stalest)
+  )
+  return {'staleness': total / count, 'pushes': count, 'stalest': largest}
+
+
+def larger(one: Any, other: Any) -> Any:
+  """The larger of two whole numbers."""
+  if isinstance(one, int) and isinstance(other, int):
+    return max(one, other)
+  return jnp.maximum(one, other)
+
+
 def values(
   optimizer: Transformation, params: Params, extra: dict[str, Any]
 ) -> dict[str, Any]:
@@ -68,8 +84,8 @@ def values(
   except (TypeError, ValueError) as error:
     raise ValueError(
       f'the optimizer cannot run on a server: {error}. It gets the gradient, '
-      'the parameters, staleness=, and value= (the mean loss of the pushes); '
-      'use one that needs no more, such as sa.adam'
+      'the parameters, staleness=, pushes=, stalest=, and value= (the mean '
+      'loss of the pushes); use one that needs no more, such as sa.adam'
     ) from error
   return value
 
@@ -162,7 +178,7 @@ def update(
   accumulator: Any,
   params: Params,
   more: dict[str, Any] | None,
-  sums_of: tuple[Any, Any, Any] | None,
+  known: tuple[Any, Any, Any, Any] | None,
 ) -> tuple[Any, Any, Params]:
   """One update on the sum: (optimizer state, per-push state, parameters).
 
@@ -183,9 +199,9 @@ def update(
     accumulator: the sum of those before it; None if there are none.
     params: in force.
     more: what `per_push` is told; see `about_push`.
-    sums_of: the staleness of all pushes in the sum, their number, and their
-      losses (None if it does without), for an optimizer that takes extra
-      arguments; else None.
+    known: of the pushes in the sum: their staleness, summed; their number; the
+      largest staleness; their losses, summed (None if it does without). For an
+      optimizer that takes extra arguments; else None.
   """
   per_push_state, message = _transform(
     per_push, per_push_state, message, params, more
@@ -194,12 +210,11 @@ def update(
     message = sums.add(accumulator, message)
   message = sums.narrowed(message, params)
   extra = {}
-  if sums_of is not None:
-    # All are arrays: XLA multiplies by the reciprocal of a constant.
-    total, count = (x.astype(jnp.float32) for x in sums_of[:2])
-    extra['staleness'] = total / count
-    if sums_of[2] is not None:
-      extra['value'] = sums_of[2] / count
+  if known is not None:
+    *numbers, loss = known
+    extra = about_sum(*numbers)
+    if loss is not None:
+      extra['value'] = loss / extra['pushes']
   updates, optimizer_state = optimizer.update(
     message, optimizer_state, params, **extra
   )

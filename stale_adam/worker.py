@@ -59,6 +59,7 @@ class Push(NamedTuple):
     staleness_pushes: pushes that the server received since the pull.
     age_seconds: since the arrival that the pull was the reply to.
     used: whether the push went into the sum; otherwise it was dropped.
+    nbytes: that the message takes on its way.
     measured: what `measure` returned, by name; None if nothing is measured.
     settings: of the run: policy and seed. Shared by all pushes of a run.
   """
@@ -75,6 +76,7 @@ class Push(NamedTuple):
   staleness_pushes: int = 0
   age_seconds: float = 0.0
   used: bool = True
+  nbytes: int = 0
   measured: Mapping[str, Any] | None = None
   settings: Mapping[str, Any] | None = None
 
@@ -94,6 +96,9 @@ class Work(NamedTuple):
     group: workers at this snapshot whose messages are only ever used as a sum;
       the pool may return one message for all. 1 if there is no such group.
     settings: of the run, as in its pushes.
+    restart: the worker has work already, which it abandons.
+    share: bytes of the push to come / those of a whole gradient; a virtual
+      clock's push takes this share of its time.
   """
 
   compute: Compute
@@ -104,6 +109,8 @@ class Work(NamedTuple):
   gradient: 'Gradient | None'
   group: int
   settings: Mapping[str, Any]
+  restart: bool = False
+  share: float = 1.0
 
 
 class Worker(NamedTuple):
@@ -116,6 +123,9 @@ class Worker(NamedTuple):
       of gradients)` takes all of them or a part, in one call or in several.
       `message` has the structure, shapes and dtypes of the parameters; `loss`
       is the scalar array to report.
+    nbytes: `nbytes(params, pushes) -> int`, the bytes that a message takes on
+      its way, encoded, after so many pushes of the worker; None for those of a
+      whole gradient.
 
   Between two gradients, and after the last one, all arrays are computed in one
   jitted function: XLA may round two of them differently once they are compiled
@@ -125,6 +135,12 @@ class Worker(NamedTuple):
 
   init: Callable[[Params, int], Any]
   compute: Callable[..., tuple[Any, Any, Any]]
+  nbytes: Callable[[Params, int], int] | None = None
+
+
+def size(params: Params) -> int:
+  """Bytes of a whole gradient, or of parameters."""
+  return sum(x.nbytes for x in jax.tree.leaves(params))
 
 
 def _sum_locally(

@@ -58,7 +58,7 @@ class Scripted(contract.Pool):
     self.answers = []  # (worker, work), as the server sent them.
 
   def send(self, worker, work):
-    assert worker not in self.flights, f'worker {worker} is busy'
+    assert work.restart == (worker in self.flights), worker
     self.flights[worker] = work
     self.answers.append((worker, work))
 

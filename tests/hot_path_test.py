@@ -41,10 +41,10 @@ def _other_order(
   accumulator,
   params,
   more,
-  sums_of,
+  known,
 ):
   """`update_lib.update` with its results the other way round."""
-  del per_push, more, sums_of
+  del per_push, more, known
   if accumulator is not None:
     gradient = jax.tree.map(jnp.add, accumulator, gradient)
   updates, optimizer_state = optimizer.update(gradient, optimizer_state, params)
@@ -57,8 +57,8 @@ ADAM = sa.adam(sa.inverse_sqrt(1e-3, 10))
 def compiled_update(update, accumulator, optimizer=ADAM):
   params = large()
   state = server.init(optimizer, params).optimizer_state
-  sums_of = (np.int32(0), np.int32(1), None)
-  arguments = (state, (), params, accumulator, params, None, sums_of)
+  known = (np.int32(0), np.int32(1), np.int32(0), None)
+  arguments = (state, (), params, accumulator, params, None, known)
   return update.lower(optimizer, None, *arguments).compile()
 
 

@@ -29,6 +29,11 @@ class Fixed:
     (Decision(reply=(0, 0)), 'answers worker 0, who does not wait'),
     (Decision(), 'leaves all 2 workers waiting'),
     (Decision(False, True, reply=(0,)), 'update before any push was used'),
+    (
+      Decision(reply=(0,), restart=(0,)),
+      'restarts worker 0, who does not comp',
+    ),
+    (Decision(reply=(0,), restart=(1, 1)), 'restarts worker 1, .* once each'),
   ],
 )
 def test_impossible_decisions_are_refused(linear, scripted, decision, message):

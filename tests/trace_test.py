@@ -150,6 +150,7 @@ def test_columns_of_pushes():
     'used': ('int32', [1, 1, 1, 1]),
     'age_seconds': ('float32', [0.375, 0.5, 0.875, 1.0]),
     'loss': ('float32', [0.75, 1.0, 1.75, 2.0]),
+    'nbytes': ('int64', [0, 0, 0, 0]),
     'pulled': ('float64', [0, 0, 2, 2.5]),
     'started': ('float64', [0.25, 0.25, 2.25, 2.75]),
     'computed': ('float64', [1.25, 1.25, 3.25, 3.75]),
@@ -196,7 +197,7 @@ def test_a_real_run_is_that_by_hand(
   pool = sa.pools.Virtual(clock)
   pushes, _ = served(linear, optax.sgd(0.1), communication, pool, 4)
   found, expected = sa.Trace.of(pushes), sa.Trace.of(expected)
-  own = {'age_seconds', 'loss'}  # Made up for the stand-ins.
+  own = {'age_seconds', 'loss', 'nbytes'}  # Made up for the stand-ins.
   assert own < found.columns.keys()
   keep = lambda t: {k: c.tolist() for k, c in t.columns.items() if k not in own}
   assert keep(found) == keep(expected)

@@ -253,8 +253,9 @@ _COLUMNS = (
   'pulled',  # Version.
   'staleness',
   'case',
-  'summed',  # Pushes in the sum before this one, and their staleness.
-  'summed_staleness',
+  'summed',  # Pushes in the sum before this one, and their staleness: the sum
+  'summed_staleness',  # and the largest.
+  'stalest',
   'version',  # In force after the push.
   'batches',  # L; 0 where no push is.
   'ids',  # [L]
@@ -282,6 +283,7 @@ def _row(
     'case': case if push.used or updated else IDLE,
     'summed': summed,
     'summed_staleness': before.staleness if before is not None else 0,
+    'stalest': before.stalest if before is not None else 0,
     'version': after.version,
     'batches': len(push.ids),
     'ids': push.ids,

@@ -153,7 +153,13 @@ def scan(
 
 # Programs are kept by what they are made of, as those of the server are.
 alone = jax.jit(scan, static_argnums=0)
-_PUSHED = ('worker', 'staleness', 'summed', 'summed_staleness', 'live')
+# Of the sum before a push, by their names in the server.
+_SUM = {
+  'summed': 'summed',
+  'staleness': 'summed_staleness',
+  'stalest': 'stalest',
+}
+_PUSHED = ('worker', 'staleness', 'live', *_SUM.values())
 
 
 @functools.lru_cache(maxsize=8)
@@ -264,7 +270,7 @@ def _push(
   """`server.apply`, as one of the cases that a push may be."""
   if case == decisions.IDLE:
     return held
-  known = {'summed': pushed['summed'], 'staleness': pushed['summed_staleness']}
+  known = {name: pushed[column] for name, column in _SUM.items()}
   before = _server(held, version=0, **known)
   if not case & decisions.SUMMED:
     before = before._replace(accumulator=None)

@@ -57,9 +57,12 @@ class Pool(Protocol):
   def send(self, worker: int, work: Work) -> None:
     """Gives a worker its work; returns at once.
 
+    With `work.restart` the worker abandons what it has, which never arrives.
+
     Raises:
-      ValueError: if the worker has work already, or the pool replays a trace
-        that was recorded with other settings than `work.settings`.
+      ValueError: if the worker has work already and does not abandon it, or the
+        pool replays a trace that was recorded with other settings than
+        `work.settings`.
     """
 
   @abc.abstractmethod

@@ -24,6 +24,9 @@ class Threads(contract.Pool):
   last push brings the sum. The clock starts with the first update, when
   everything is compiled.
 
+  A worker that is restarted finishes the gradient that it has begun, which
+  nobody receives, before it begins the next.
+
   A run's trace replays it, on CPUs bit for bit, except for an all-reduce, which
   adds in an order of its own.
 
@@ -54,7 +57,7 @@ class Threads(contract.Pool):
     self._devices = tuple(jax.local_devices() if devices is None else devices)
     self._clock = Stopwatch()
     self._started = False
-    self._busy: set[int] = set()
+    self._sent: dict[int, Sequence[int]] = {}  # Ids, by busy worker.
     self._group: list[tuple[int, Work]] = []  # Sent, to go out as one job.
     self._programs: dict[tuple[jax.Device, ...], Any] = {}
     # Sent before all devices have compiled; None when they have.
@@ -68,9 +71,9 @@ class Threads(contract.Pool):
 
   def send(self, worker: int, work: Work) -> None:
     """Gives a worker its work once the snapshot has been computed."""
-    if worker in self._busy:
+    if worker in self._sent and not work.restart:
       raise contract.busy(worker)
-    self._busy.add(worker)
+    self._sent[worker] = work.ids
     if work.version and not self._started:
       self._started = True
       self._clock.start()
@@ -110,7 +113,10 @@ class Threads(contract.Pool):
     if self._first is not None:
       self._compile()
     push = self._arrival()
-    self._busy.discard(push.worker)
+    # Of two of a worker's, one was abandoned: no ids are given out twice.
+    while self._sent.get(push.worker) != push.ids:
+      push = self._arrival()
+    del self._sent[push.worker]
     return push._replace(seconds=self._clock.seconds())
 
   @contextlib.contextmanager

@@ -73,7 +73,9 @@ class Virtual(contract.Pool):
 
   def send(self, worker: int, work: Work) -> None:
     """Gives a worker its work, at the server's present."""
-    if worker in self._busy:
+    if work.restart:
+      self._abandon(worker)
+    elif worker in self._busy:
       raise contract.busy(worker)
     self._busy.add(worker)
     if worker in self._restored:  # As it was sent at first.
@@ -151,6 +153,16 @@ class Virtual(contract.Pool):
     self._closed = True
     self._executor.shutdown(wait=True, cancel_futures=True)
 
+  def _abandon(self, worker: int) -> None:
+    """Forgets what a worker has; what is under way is computed in vain."""
+    (flight,) = [f for f in self._flights if f.worker == worker]
+    for heap in (self._flights, self._waiting):
+      heap[:] = [f for f in heap if f is not flight]
+      heapq.heapify(heap)
+    if flight.result is not None:
+      flight.result.cancel()
+    self._arrivals.abandoned(flight)
+
   def _submit(self, flight: _Flight) -> None:
     """Has a flight computed; another thread may close the pool meanwhile."""
     try:
@@ -203,10 +215,14 @@ class _Clocked:
     compute = sum(clock.compute(worker, batch_id) for batch_id in work.ids)
     started = now + clock.pull_seconds
     computed = started + compute
-    arrived = now + (clock.pull_seconds + compute + clock.push_seconds)
+    push = clock.push_seconds * work.share
+    arrived = now + (clock.pull_seconds + compute + push)
     times = Times(now, started, computed, arrived)
     self._sent += 1
     return now, _Flight(arrived, self._sent, arrived, worker, work, times)
+
+  def abandoned(self, flight: _Flight) -> None:
+    pass
 
   def state(self) -> list[int]:
     return [self._version, self._sent]
@@ -247,6 +263,11 @@ class _Recorded:
     place = self._places[worker].popleft()
     seconds = float(self._trace.seconds[place])
     return now, _Flight(place, place, seconds, worker, work, None)
+
+  def abandoned(self, flight: _Flight) -> None:
+    """The worker's next arrival is that of its next work."""
+    if flight.key < math.inf:
+      self._places[flight.worker].appendleft(int(flight.key))
 
   def state(self) -> list[int]:
     return [self._next]

@@ -65,7 +65,7 @@ def form(
     ValueError: if the optimizer needs more than a server has.
   """
   shapes = jax.eval_shape(problem.init, jax.random.key(0))
-  told = {'staleness': jnp.float32(0)}
+  told = update.about_sum(0, 1, 0)
   told |= update.values(optimizer, shapes, told)
   if not elementwise.on_vectors(optimizer, shapes, lambda params: told):
     return unchanged(problem)

@@ -42,6 +42,7 @@ _OPTIONAL: dict[str, _Kind] = {
   'shortened': dict,
   'busy_share': (dict, type(None)),
   'together': dict,
+  'bytes_per_batch': _NUMBER,
 }
 _POINT = (
   'updates',

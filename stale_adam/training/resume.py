@@ -29,7 +29,7 @@ from stale_adam.worker import SUM, Snapshot, Worker
 
 _FILES = ('resume-0.npz', 'resume-1.npz')  # Two generations, in turn.
 _TREES = ('params', 'optimizer_state', 'per_push_state')
-_NUMBERS = ('summed', 'staleness', 'version', 'next_id')
+_NUMBERS = ('summed', 'staleness', 'stalest', 'version', 'next_id')
 
 
 class Progress(NamedTuple):

@@ -175,6 +175,7 @@ def _finish(
     **tested.signature,
     'examples': list(tested.examples),
     **_summary(arrivals, workers),
+    **_traffic(arrivals, outcome.best_params),
     task.rate: outcome.speed(),
     **(others if runs else {}),
     'provenance': provenance | {'seconds': seconds},
@@ -182,6 +183,19 @@ def _finish(
   record.write(out / 'record.json', made)
   resume.remove(out)  # Not before everything is on disk.
   return made
+
+
+def _traffic(arrivals: trace_lib.Trace, params: Any) -> dict[str, Any]:
+  """Bytes a batch: a push, and a pull of the parameters, for every L batches.
+
+  Nothing if a trace of an earlier version does not know.
+  """
+  if 'nbytes' not in arrivals.columns:
+    return {}
+  batches = arrivals.settings['policy']['local_accumulation']
+  pull = sum(np.asarray(x).nbytes for x in jax.tree.leaves(params))
+  push = float(np.mean(arrivals.columns['nbytes']))
+  return {'bytes_per_batch': (push + pull) / batches}
 
 
 def _summary(arrivals: trace_lib.Trace, workers: int) -> dict[str, Any]:

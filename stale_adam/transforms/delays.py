@@ -52,9 +52,10 @@ def delay(
   next version is recorded here: apply the updates as returned, and put nothing
   after this transformation that changes them. Each call counts as an update.
 
-  The inner optimizer gets `staleness` as an extra argument, min(s_u, u), and
-  `pulled` where versions are kept: a method that needs `pulled` under a
-  constant staleness takes `delay(method, [s])`.
+  The inner optimizer gets `staleness`, min(s_u, u), `stalest` and `pushes` as
+  extra arguments, as on a server, and `pulled` where versions are kept: a
+  method that needs `pulled` under a constant staleness takes
+  `delay(method, [s])`.
 
   Args:
     inner: the optimizer.

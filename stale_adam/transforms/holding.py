@@ -35,9 +35,9 @@ def hold(
   phases[w], every leaf of `pulled_params(state)` has a leading axis of one
   entry per worker, for `jax.vmap`, and the loop sums the workers' gradients.
 
-  The inner optimizer gets `staleness` and `pulled` as extra arguments; with
-  `phases` it gets the mean of the workers' staleness, and no `pulled`: the sum
-  of their gradients was not taken at one point.
+  The inner optimizer gets `staleness`, `stalest`, `pushes` and `pulled` as
+  extra arguments, as on a server; with `phases` it gets no `pulled`: the sum of
+  their gradients was not taken at one point.
 
   Args:
     inner: the optimizer.
@@ -85,8 +85,7 @@ def hold(
     if phases is None:
       extra_args = with_staleness(extra_args, state.staleness, pulled)
     else:
-      mean = jnp.mean(state.staleness, dtype=jnp.float32)
-      extra_args = with_staleness(extra_args, mean)
+      extra_args = with_staleness(extra_args, state.staleness)
     updates, inner_state = inner.update(
       updates, state.inner_state, params, **extra_args
     )

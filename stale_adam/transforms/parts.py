@@ -14,12 +14,21 @@ Tree = Any  # A pytree of arrays: parameters, gradients or a state.
 def with_staleness(
   extra_args: Mapping[str, Any], staleness: jax.Array, pulled: Tree = None
 ) -> dict[str, Any]:
-  """Extra arguments for the inner transformation.
+  """Extra arguments for the inner transformation, as those of a server.
 
-  If the parameters that the gradient was taken at are not known, it gets no
-  `pulled`, not even the caller's, so that a method that needs them fails.
+  With several workers the staleness has an entry for each; the inner gets its
+  mean. If the parameters that the gradient was taken at are not known, it gets
+  no `pulled`, not even the caller's, so that a method that needs them fails.
   """
-  extra_args = {**extra_args, 'staleness': staleness, 'pulled': pulled}
+  mean = staleness
+  if jnp.ndim(staleness):
+    mean = jnp.mean(staleness, dtype=jnp.float32)
+  about = {
+    'staleness': mean,
+    'stalest': jnp.max(staleness).astype(jnp.float32),
+    'pushes': jnp.float32(jnp.size(staleness)),
+  }
+  extra_args = {**extra_args, **about, 'pulled': pulled}
   if pulled is None:
     del extra_args['pulled']
   return extra_args

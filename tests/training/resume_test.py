@@ -28,6 +28,8 @@ RUNS = {
   'synchronous': (sa.Communication(4, synchronous=True), {}),
   'held': (sa.Communication(3, 1, 2, pull_every=3), {}),
   'backup': (methods.BackupWorkers(4), {}),
+  'restarted': (methods.FirstWorkers(5, 4), {}),
+  'late': (methods.OneRoundLate(3), {}),
   'smoothed': (
     sa.Communication(3, 2, 5),
     {'optimizer': sa.smooth(ADAM, 0.05)},
@@ -55,7 +57,8 @@ class Task:
     self.problem = toys.PROBLEM._replace(batch=self.batch)
 
   def batch(self, batch_id):
-    if batch_id == self._fails_at:
+    # And all after it: a worker that is restarted abandons a batch.
+    if self._fails_at is not None and batch_id >= self._fails_at:
       raise OSError(f'batch {batch_id} cannot be read')
     return toys.PROBLEM.batch(batch_id)
 

@@ -124,8 +124,11 @@ def test_methods_work_as_in_serve(method, tmp_path):
       pushes = sa.serve(*setting, pool, seed=5, **more)
       return [float(p.loss) for p, _ in itertools.islice(pushes, 10)]
 
-  _, trace = trained(tmp_path, sa.Communication(4), **method)
+  found, trace = trained(tmp_path, sa.Communication(4), **method)
   assert trace.columns['loss'].tolist() == losses(**method) != losses()
+  # Six weights and three biases; a fifth of nine are two, of 8 bytes each.
+  push = 16 if 'worker' in method else 36
+  assert found['bytes_per_batch'] == push + 36
 
 
 def test_a_classifier_learns_with_stale_gradients(made):

@@ -13,7 +13,7 @@ README = Path(__file__).parents[1] / 'README.md'
 def test_the_programs_run_in_order():
   blocks = re.findall(r'```python\n(.*?)```', README.read_text('utf-8'), re.S)
   programs = [compile(block, str(README), 'exec') for block in blocks]
-  loop, nnx, server = programs
+  loop, nnx, server, adapted = programs
   names = {}
   exec(loop, names)
   # The batches are drawn around 1: it is more than halfway there.
@@ -23,6 +23,13 @@ def test_the_programs_run_in_order():
   exec(server, names)
   assert jnp.all(jnp.abs(names['again'].params - 1) < 0.5)
   assert names['sweep'].loss.shape == (3, 400)
+  exec(adapted, names)
+  # Gradients are all 1: Adam's updates are its rate. The first is not stale.
+  optimizer, params = names['optimizer'], jnp.zeros(3)
+  state = optimizer.init(params)
+  for _ in range(7 + 8):
+    updates, state = optimizer.update(jnp.ones(3), state, params)
+  assert updates == pytest.approx(-1e-2 * 4 / 7, rel=1e-4)
 
 
 def test_the_recipes_are_on_the_first_page():

@@ -158,26 +158,32 @@ def staggered(updates, pull_every, phases):
 
 
 class Sgd:
-  """x <- x - rate g; `scale(tau)` multiplies the rate by the mean staleness."""
+  """x <- x - rate g."""
 
-  def __init__(self, rate, scale=lambda tau: 1.0):
-    self.rate, self.scale = rate, scale
+  def __init__(self, rate):
+    self.rate = rate
 
-  def update(self, params, gradient, staleness=0.0):
-    rate = self.rate * self.scale(staleness)
-    return {k: params[k] - rate * g for k, g in gradient.items()}
+  def update(self, params, gradient, ages=()):
+    del ages
+    return {k: params[k] - self.rate * g for k, g in gradient.items()}
 
 
-class Scaled(Adam):
-  """Adam whose rate is multiplied by `scale(tau)`, tau the mean staleness."""
+class Scaled:
+  """Another optimizer whose updates are multiplied by `scale(ages, u)`.
 
-  def __init__(self, rate, scale):
-    super().__init__(rate)
-    self.scale = scale
+  ages are the staleness of the pushes in the sum, u counts updates from 0. With
+  `mean` it gets the mean of the pushes, not their sum.
+  """
 
-  def update(self, params, gradient, staleness=0.0):
-    new = super().update(params, gradient)
-    scale = self.scale(staleness)
+  def __init__(self, inner, scale=lambda ages, u: 1.0, mean=False):
+    self.inner, self.scale, self.mean = inner, scale, mean
+    self.updates = 0
+
+  def update(self, params, gradient, ages):
+    share = 1 / len(ages) if self.mean else 1.0
+    new = self.inner.update(params, {k: share * g for k, g in gradient.items()})
+    scale = self.scale(ages, self.updates)
+    self.updates += 1
     return {k: x + scale * (new[k] - x) for k, x in params.items()}
 
 
@@ -189,6 +195,7 @@ class Asked(NamedTuple):
   summed: int
   version: int
   waiting: list
+  pushes: list
 
 
 def train(
@@ -205,61 +212,71 @@ def train(
   """The server with methods, for a given order of arrivals.
 
   Args:
-    optimizer: `update(params, gradient, staleness) -> params`.
+    optimizer: `update(params, gradient, ages) -> params`, ages the staleness of
+      the pushes in the sum; Adam's without them.
     arrivals: worker ids.
     workers: N.
-    decide: `decide(asked) -> (use, update, answered)`; a fourth value tells
-      whether an update is published.
+    decide: `decide(asked) -> (use, update, answered, publish, restarted)`; the
+      last one or two may be left out: True and nobody.
     local: L.
-    per_push: `per_push(gradient, params, pulled, staleness) -> gradient`.
-    worker: `worker(gradient, memory) -> (message, memory)`, memory {} at first.
+    per_push: `per_push(gradient, params, pulled, staleness, worker) ->
+      gradient`.
+    worker: `worker(gradient, memory, worker) -> (message, memory)`, memory {}
+      at first.
     local_worker: `local_worker(pulled, ids, memory) -> (message, memory)`
       instead, which takes its gradients itself.
-    reply: `reply(published, optimizer) -> params`.
+    reply: `reply(published, optimizer, worker, version, params) -> params`.
 
   Returns:
     (params by version, staleness of each push, whether each was used).
   """
-  reply = reply or (lambda params, optimizer: params)
+  reply = reply or (lambda params, *_: params)
   numbers, held, waiting, published = itertools.count(), {}, [], 0
   versions = [{k: x.astype(np.float64) for k, x in initial().items()}]
   memory = {w: {} for w in range(workers)}
   summed, ages, staleness, used = {}, [], [], []
+  pushes = [0] * workers
 
   def pull(who):
     ids = list(itertools.islice(numbers, local))
-    params = reply(versions[published], optimizer)
-    held[who] = published, params, ids
+    known = optimizer, who, len(versions) - 1, versions[-1]
+    held[who] = published, reply(versions[published], *known), ids
 
   for who in range(workers):
     pull(who)
   for who in arrivals:
     version, pulled, ids = held.pop(who)
     waiting = sorted([*waiting, who])
+    pushes[who] += 1
     age = len(versions) - 1 - version
     message = {}
     for i in ids:
       for k, g in loss_and_gradient(pulled, i)[1].items():
         message[k] = message.get(k, 0.0) + g
     if worker:
-      message, memory[who] = worker(message, memory[who])
+      message, memory[who] = worker(message, memory[who], who)
     if local_worker:
       message, memory[who] = local_worker(pulled, ids, memory[who])
-    asked = Asked(who, age, len(ages), len(versions) - 1, waiting)
-    use, update, answered, *publish = decide(asked)
+    asked = Asked(who, age, len(ages), len(versions) - 1, waiting, pushes)
+    use, update, answered, *more = decide(asked)
+    publish, restarted = [*more, *[True, ()][len(more) :]]
     if use:
       if per_push:
-        message = per_push(message, versions[-1], pulled, age)
+        message = per_push(message, versions[-1], pulled, age, who)
       summed = {k: g + summed.get(k, 0.0) for k, g in message.items()}
       ages.append(age)
     if update:
-      extra = () if type(optimizer) is Adam else (np.mean(ages),)
+      extra = () if type(optimizer) is Adam else (ages,)
       versions.append(optimizer.update(versions[-1], summed, *extra))
       summed, ages = {}, []
-      published = len(versions) - 1 if all(publish) else published
+    if publish:
+      published = len(versions) - 1
     for ready in answered:
       waiting.remove(ready)
       pull(ready)
+    for busy in restarted:
+      del held[busy]
+      pull(busy)
     staleness.append(age)
     used.append(use)
   return versions, staleness, used

@@ -1,10 +1,24 @@
-"""Corrections of a push for the updates since its pull."""
+"""Corrections of a push for the updates since its pull, for `per_push`."""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+
+
+class GapState(NamedTuple):
+  """What the size of an update is estimated from.
+
+  Attributes:
+    last: the parameters at the last push.
+    square: mean square of the updates so far, elementwise.
+    count: updates in it, an int32 scalar.
+  """
+
+  last: Any
+  square: Any
+  count: Any
 
 
 class CompensateState(NamedTuple):
@@ -75,6 +89,79 @@ def compensate_delay(
     adaptive = jax.tree.map(lambda ms: strength / jnp.sqrt(ms + 1e-7), square)
     new = jax.tree.map(correct, updates, adaptive, params, pulled)
     return new, CompensateState(square)
+
+  return optax.GradientTransformationExtraArgs(
+    init,
+    update,  # type: ignore[arg-type]  # optax's type has no `pulled`.
+  )
+
+
+def reduce_by_gap(
+  decay: float = 0.999,
+) -> optax.GradientTransformationExtraArgs:
+  """Divide a push by how many updates the parameters are away: gap-aware.
+
+    g <- g / (1 + abs(theta - theta_pulled) / C)
+    C = sqrt(ms / (1 - d^t)) + 1e-8        ms <- d ms + (1 - d) update^2
+
+  elementwise, with the mean square ms of the t updates so far. Staleness that
+  has not moved an element does not reduce its gradient.
+
+  Args:
+    decay: d; the source has 0.999 for SGD, and Adam's b2 for Adam.
+
+  Returns:
+    A transformation whose update needs `params` and `pulled`, as that of
+    `compensate_delay`. It sees an update as the difference between the
+    parameters at two pushes.
+
+  Raises:
+    ValueError: if the decay is not in [0, 1).
+
+  Source: Barkai, Hakimi and Schuster (2020), "Gap-Aware Mitigation of Gradient
+    Staleness". In their code C is the largest rate so far times the root of the
+    mean square momentum with SGD, and has no bias correction with Adam; ours is
+    of the updates themselves, for any optimizer.
+  """
+  if not 0 <= decay < 1:
+    raise ValueError(f'decay={decay}: use a number in [0, 1)')
+
+  def init(params: optax.Params) -> GapState:
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return GapState(
+      jax.tree.map(jnp.array, params), zeros, jnp.zeros((), jnp.int32)
+    )
+
+  def update(
+    updates: optax.Updates,
+    state: GapState,
+    params: optax.Params | None = None,
+    *,
+    pulled: optax.Params,
+    **extra_args: Any,
+  ) -> tuple[optax.Updates, GapState]:
+    del extra_args
+    if params is None:
+      raise ValueError(
+        'params=None: reduce_by_gap compares the current parameters with those '
+        'pulled; call update(g, state, params, pulled=...)'
+      )
+    moved = jax.tree.map(jnp.subtract, params, state.last)
+    # With several pushes per update, most find the parameters as they were.
+    updated = jnp.stack([jnp.any(x != 0) for x in jax.tree.leaves(moved)]).any()
+    count = state.count + updated
+    renew = lambda ms, x: jnp.where(
+      updated, decay * ms + (1 - decay) * x * x, ms
+    )
+    square = jax.tree.map(renew, state.square, moved)
+    known = 1 - decay ** jnp.maximum(count, 1).astype(jnp.float32)
+
+    def reduce(g: Any, ms: Any, x: Any, old: Any) -> Any:
+      size = jnp.sqrt(ms / known.astype(ms.dtype)) + 1e-8
+      return g / (1 + jnp.abs(x - old) / size)
+
+    reduced = jax.tree.map(reduce, updates, square, params, pulled)
+    return reduced, GapState(params, square, count)
 
   return optax.GradientTransformationExtraArgs(
     init,

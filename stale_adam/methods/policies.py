@@ -1,4 +1,11 @@
-"""Policies: which pushes are used, when to update, and who is answered."""
+"""Policies: which pushes are used, when to update, and who is answered.
+
+Sums stay sums, as everywhere in this library; where a source divides an update
+by the number of its pushes, `average_pushes` does. n-softsync (Gupta, Zhang and
+Wang 2016, Rudra) is `Communication` with global_accumulation = N // n, whose
+optimizer is optax.chain(average_pushes(), adam(rate / n)). K-batch-async (Dutta
+et al. 2018) is `Communication` with global_accumulation = K.
+"""
 
 import dataclasses
 
@@ -7,7 +14,19 @@ from stale_adam.policy import MOST, Arrival, Decision
 
 
 @dataclasses.dataclass(frozen=True)
-class BackupWorkers:
+class _Workers:
+  """What every policy has."""
+
+  workers: int
+  local_accumulation: int = dataclasses.field(default=1, kw_only=True)
+
+  def __post_init__(self) -> None:
+    checks.whole('workers', self.workers, 1, MOST)
+    checks.whole('local_accumulation', self.local_accumulation, 1, MOST)
+
+
+@dataclasses.dataclass(frozen=True)
+class BackupWorkers(_Workers):
   """Synchronous training that does not wait for its slowest workers.
 
   An update uses the first N - b pushes of the current version; their workers
@@ -23,17 +42,13 @@ class BackupWorkers:
     ValueError: if a number is not whole, b is negative, or N - b is below 1.
 
   Source: Chen, Pan, Monga, Bengio and Jozefowicz (2016), "Revisiting
-    Distributed Synchronous SGD". They divide the sum by N - b; here, as
-    everywhere in this library, it stays a sum.
+    Distributed Synchronous SGD". They divide the sum by N - b.
   """
 
-  workers: int
   backups: int = 1
-  local_accumulation: int = 1
 
   def __post_init__(self) -> None:
-    checks.whole('workers', self.workers, 1, MOST)
-    checks.whole('local_accumulation', self.local_accumulation, 1, MOST)
+    super().__post_init__()
     checks.whole('backups', self.backups, 0)
     if self.backups >= self.workers:
       raise ValueError(
@@ -46,3 +61,216 @@ class BackupWorkers:
       return Decision(use=False, reply=(arrival.worker,))
     update = arrival.summed + 1 == self.workers - self.backups
     return Decision(True, update, reply=arrival.waiting if update else ())
+
+
+@dataclasses.dataclass(frozen=True)
+class DropStale(_Workers):
+  """Asynchronous training that drops what is too stale.
+
+  A push is dropped if its staleness exceeds the threshold, and its worker is
+  answered at once, as all others are.
+
+  Attributes:
+    workers: N.
+    threshold: the largest staleness, in updates, that is used. Ringmaster ASGD
+      with the threshold R drops staleness R and more: its threshold is R - 1
+      here.
+    global_accumulation: G, pushes that an update sums.
+    local_accumulation: L, gradients that a worker sums before it pushes.
+
+  Raises:
+    ValueError: if a number is not whole, G is below 1 or the threshold below 0.
+
+  Source: Maranjyan, Tyurin and Richtarik (2025), "Ringmaster ASGD", in the form
+    that discards; the rule itself is older.
+  """
+
+  threshold: int
+  global_accumulation: int = 1
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    checks.whole('threshold', self.threshold, 0)
+    checks.whole('global_accumulation', self.global_accumulation, 1, MOST)
+
+  def decide(self, arrival: Arrival) -> Decision:
+    use = arrival.staleness <= self.threshold
+    update = use and arrival.summed + 1 == self.global_accumulation
+    return Decision(use, update, reply=(arrival.worker,))
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstWorkers(_Workers):
+  """K-sync: an update uses the first K workers, and the others are restarted.
+
+  All then pull the new version, so that nothing is ever stale. With K = N this
+  is synchronous training.
+
+  Attributes:
+    workers: N.
+    first: K, pushes that an update uses.
+    local_accumulation: L, gradients that a worker sums before it pushes.
+
+  Raises:
+    ValueError: if a number is not whole, or K is not from 1 to N.
+
+  Source: Dutta, Joshi, Ghosh, Dube and Nagpurkar (2018), "Slow and Stale
+    Gradients Can Win the Race".
+  """
+
+  first: int
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    checks.whole('first', self.first, 1, self.workers)
+
+  def decide(self, arrival: Arrival) -> Decision:
+    if arrival.summed + 1 < self.first:
+      return Decision()
+    others = [w for w in range(self.workers) if w not in arrival.waiting]
+    return Decision(update=True, reply=arrival.waiting, restart=others)
+
+
+@dataclasses.dataclass(frozen=True)
+class FreshPushes(_Workers):
+  """K-batch-sync, Rennala: an update uses K pushes of the current version.
+
+  Whoever pushes is answered at once: with the same snapshot and other batches
+  until the update is made. So fast workers push several times. A push of an
+  older version is dropped.
+
+  Attributes:
+    workers: N.
+    pushes: K, pushes that an update uses: S of Rennala SGD, in pushes.
+    local_accumulation: L, gradients that a worker sums before it pushes.
+
+  Raises:
+    ValueError: if a number is not whole or below 1.
+
+  Source: Dutta et al. (2018), see `FirstWorkers`: K-batch-sync; Tyurin and
+    Richtarik (2023), "Optimal Time Complexities of Parallel Stochastic
+    Optimization Methods Under a Fixed Computation Model": Rennala SGD; Diskin
+    et al. (2021): a target batch, to which whoever is there contributes.
+  """
+
+  pushes: int
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    checks.whole('pushes', self.pushes, 1, MOST)
+
+  def decide(self, arrival: Arrival) -> Decision:
+    use = arrival.staleness == 0
+    update = use and arrival.summed + 1 == self.pushes
+    return Decision(use, update, reply=(arrival.worker,))
+
+
+@dataclasses.dataclass(frozen=True)
+class FirstToFinish(_Workers):
+  """K-async and AdaSync: an update uses pushes of the first K workers.
+
+  They wait for the update and pull the new version; the others go on with what
+  they have, which will be stale. K may grow during the run, which lowers the
+  staleness when it matters most. With K = N this is synchronous training, with
+  K = 1 plain asynchronous training.
+
+  Attributes:
+    workers: N.
+    first: K, a number; or pairs (version, K), ascending, the first of version
+      0: the K of an update is that of the last version that it has reached.
+    local_accumulation: L, gradients that a worker sums before it pushes.
+
+  Raises:
+    ValueError: if a K is not from 1 to N, or the versions do not ascend from 0.
+
+  Source: Dutta et al. (2018), see `FirstWorkers`: K-async; Dutta, Wang and
+    Joshi (2020), "Slow and Stale Gradients Can Win the Race", AdaSync: they
+    choose K by the loss; here it follows a table, so that a run replays. ABS
+    (Tan et al. 2023) also restarts workers that are too stale, and adds local
+    updates.
+  """
+
+  first: int | tuple[tuple[int, int], ...]
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    versions = [version for version, _ in self._table]
+    if versions[:1] != [0] or versions != sorted({*versions}):
+      raise ValueError(
+        f'first={self.first}: use a number of workers, or pairs (version, '
+        'workers) whose versions ascend from 0'
+      )
+    for _, first in self._table:
+      checks.whole('first', first, 1, self.workers)
+
+  @property
+  def _table(self) -> tuple[tuple[int, int], ...]:
+    return self.first if isinstance(self.first, tuple) else ((0, self.first),)
+
+  def decide(self, arrival: Arrival) -> Decision:
+    *_, first = (k for v, k in self._table if v <= arrival.version)
+    update = arrival.summed + 1 >= first
+    return Decision(update=update, reply=arrival.waiting if update else ())
+
+
+@dataclasses.dataclass(frozen=True)
+class StaleSynchronous(_Workers):
+  """Stale synchronous parallel: nobody gets more than s pushes ahead.
+
+  Every push is an update. Its worker is answered unless it has made more than s
+  pushes more than the slowest worker; then it waits for that one.
+
+  Attributes:
+    workers: N.
+    slack: s, the largest lead in pushes; 0 is a barrier after every round.
+    local_accumulation: L, gradients that a worker sums before it pushes.
+
+  Raises:
+    ValueError: if a number is not whole, or s is negative.
+
+  Source: Ho et al. (2013), "More Effective Distributed ML via a Stale
+    Synchronous Parallel Parameter Server". There a worker caches parameters and
+    reads them again only when they are too old; here it pulls after every push.
+  """
+
+  slack: int
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    checks.whole('slack', self.slack, 0)
+
+  def decide(self, arrival: Arrival) -> Decision:
+    limit = min(arrival.pushes) + self.slack
+    ready = [w for w in arrival.waiting if arrival.pushes[w] <= limit]
+    return Decision(update=True, reply=ready)
+
+
+@dataclasses.dataclass(frozen=True)
+class OneRoundLate(_Workers):
+  """Synchronous training that computes while it communicates.
+
+  An update uses the pushes of all workers, as in synchronous training. But they
+  pull the version before it, which they could have had while the update was
+  being made. So every push is exactly one update stale, after the first round.
+
+  Attributes:
+    workers: N, at least 2.
+    local_accumulation: L, gradients that a worker sums before it pushes.
+
+  Raises:
+    ValueError: if a number is not whole, or N is below 2.
+
+  Source: delayed parameter updates, an option of hivemind, the library of
+    Diskin et al. (2021), "Distributed Deep Learning in Open Collaborations";
+    `delay(inner, 1)` in a training loop. ACCO (Nabli et al. 2024) goes on from
+    there: it guesses the parameters and takes the guess back.
+  """
+
+  def __post_init__(self) -> None:
+    super().__post_init__()
+    checks.whole('workers', self.workers, 2, MOST)
+
+  def decide(self, arrival: Arrival) -> Decision:
+    first, last = arrival.summed == 0, arrival.summed + 1 == self.workers
+    # The first push of a round publishes what the round before it made.
+    return Decision(True, last, first, arrival.waiting if last else ())

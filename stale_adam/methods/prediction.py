@@ -43,10 +43,11 @@ def predict_weights(
     ValueError: if the staleness is negative; from the reply if the optimizer
       has no or several states of Adam.
 
-  Source: Chen, Yang and Cheng (2018), "Efficient and Robust Parallel DNN
-    Training through Model Parallelism on Multi-GPU Platform" (SpecTrain), for
-    momentum; Guan et al. (2019), "XPipe", for Adam. The decay of the first
-    moment and the fractional last term are ours.
+  Source: Eliad et al. (2021), "Fine-tuning giant neural networks on commodity
+    hardware with automatic pipeline model parallelism", whose code also
+    corrects the bias of the moments for t + s updates. Chen, Yang and Cheng
+    (2018), SpecTrain, and Guan et al. (2019), XPipe, do not let the first
+    moment decay. The fractional last term is ours.
   """
   if not (staleness >= 0 and math.isfinite(staleness)):
     raise ValueError(f'staleness={staleness} counts updates: use 0 or more')

@@ -90,7 +90,10 @@ def test_each_variant_changes_what_its_label_says():
     if without:
       assert run.exponential_smoothing == 0
   # The mean of four workers at the norm 5 is a sum of norm 20.
-  assert factors.VARIANTS['transformer']['synchronous, clipped at 20'].clip_norm == 20
+  assert (
+    factors.VARIANTS['transformer']['synchronous, clipped at 20'].clip_norm
+    == 20
+  )
 
 
 def test_the_papers_ratios_and_their_factors():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import toys
 
 import stale_adam as sa
 from stale_adam import methods
@@ -68,6 +69,103 @@ def test_backup_workers_take_less_time_than_all():
   assert seconds[2] < 0.8 * seconds[0]
 
 
+def test_the_first_workers_take_the_time_of_the_first():
+  """Of N exponential times, the K-th smallest: 1/N + ... + 1/(N - K + 1)."""
+  clock = sa.Clock(distribution='gamma', spread=1.0)
+  problem = sa.Problem(
+    init=lambda key: jnp.zeros(2),
+    loss=lambda params, batch, key: jnp.vdot(params, batch),
+    batch=lambda batch_id: np.ones(2, np.float32),
+  )
+  updates = 500
+  for first in (1, 3):
+    policy = methods.FirstWorkers(4, first)
+    with sa.pools.Virtual(clock) as pool:
+      arrivals = sa.serve(problem, optax.sgd(0.1), policy, pool)
+      pushes = [*itertools.islice((p for p, _ in arrivals), updates * first)]
+    assert {p.staleness for p in pushes} == {0}
+    ids = [i for p in pushes for i in p.ids]
+    assert len({*ids}) == len(ids)
+    mean = sum(1 / (4 - i) for i in range(first))
+    error = mean / np.sqrt(updates)
+    assert abs(pushes[-1].seconds / updates - mean) < 4 * error
+
+
+def test_nobody_gets_further_ahead_than_the_slack():
+  clock = sa.Clock(speeds=(5.0, 1.0, 1.0))
+  for slack in (0, 2):
+    with sa.pools.Virtual(clock) as pool:
+      arrivals = sa.serve(
+        *(toys.PROBLEM, optax.sgd(0.1)),
+        *(methods.StaleSynchronous(3, slack), pool),
+      )
+      leads = [
+        max(server.pushes) - min(server.pushes)
+        for _, server in itertools.islice(arrivals, 40)
+      ]
+    assert max(leads) == slack + 1
+
+
+def test_quantising_has_no_bias_and_few_levels():
+  """Ten thousand roundings of one gradient, against four standard errors."""
+  g = {'a': jnp.array([[0.3, -0.2], [0.05, 0.0]]), 'b': jnp.array([2.0, -1.0])}
+  worker = methods.quantise(4, bucket=4)
+  gradient = lambda params, batches: (jnp.float32(0), g)
+
+  def push(memory, _):
+    _, sent, memory = worker.compute(gradient, g, range(1), memory)
+    return memory, sent
+
+  _, sent = jax.lax.scan(push, worker.init(g, 1), length=10_000)
+  for name, found in sent.items():
+    norm = np.linalg.norm(g[name])
+    whole = np.asarray(found) * 4 / norm
+    np.testing.assert_allclose(whole, np.round(whole), atol=1e-5)
+    error = 4 * np.std(found, axis=0) / 100 + 1e-6
+    assert (abs(found.mean(axis=0) - g[name]) < error).all()
+
+
+def test_torn_reads_mix_two_versions_leaf_by_leaf():
+  params = {'a': jnp.zeros(2), 'b': jnp.zeros(3), 'c': jnp.zeros(1)}
+  new = jax.tree.map(jnp.ones_like, params)
+  reply = methods.torn_reads(3, seed=1)
+  seen = set()
+  for version in range(60):
+    visible = sa.server.Visible(params, new, (), (), jnp.int32(version))
+    read = reply(visible, jnp.int32(version % 4))
+    assert all(len({*leaf.tolist()}) == 1 for leaf in read.values())
+    seen.add(tuple(leaf[0].item() for leaf in read.values()))
+  assert seen == {(0, 0, 0), (0, 0, 1), (0, 1, 0), (0, 1, 1)}
+
+
+# A matrix of 20 rows and 30 columns, and a vector of 400: 1,000 elements.
+FORM = {'a': jnp.zeros((20, 30)), 'b': jnp.zeros(400)}
+SIZES = [
+  (methods.drop_gradients(0.99), [10 * 8]),  # A value and an index each.
+  (methods.drop_gradients(0.0), [4000]),  # Whole, not with an index each.
+  (methods.compress_deeply(2, 0.9, (0.1, 0.01), 2), [800, 800, 80, 80]),
+  (methods.send_signs(), [125 + 30 * 8 + 8]),
+  (methods.quantise(15, bucket=512), [1000 * 5 // 8 + 3 * 4]),
+  (methods.local_updates(optax.sgd(0.1)), [4000]),
+]
+
+
+@pytest.mark.parametrize('worker, wanted', SIZES)
+def test_a_push_takes_the_bytes_of_what_is_sent(worker, wanted):
+  """By hand; and the clock's push takes its share of a whole gradient's."""
+  zero = lambda params, batch, key: sum(x.sum() for x in params.values())
+  problem = sa.Problem(lambda key: FORM, zero, lambda batch_id: batch_id)
+  clock = sa.Clock(1.0, push_seconds=8.0, pull_seconds=2.0)
+  policy = sa.Communication(1)
+  with sa.pools.Virtual(clock) as pool:
+    arrivals = sa.serve(problem, optax.sgd(0.0), policy, pool, worker=worker)
+    pushes = [push for push, _ in itertools.islice(arrivals, len(wanted))]
+  assert [push.nbytes for push in pushes] == wanted
+  assert sa.Trace.of(pushes).columns['nbytes'].tolist() == wanted
+  ages = [3 + 8 * nbytes / 4000 for nbytes in wanted]
+  assert [push.age_seconds for push in pushes] == pytest.approx(ages)
+
+
 def test_scaling_before_adam_hides_what_is_constant():
   """All pushes 3 updates late: before Adam no change, after it a third."""
   gradients = np.random.default_rng(1).normal(size=(30, 4))
@@ -93,6 +191,37 @@ def test_scaling_before_adam_hides_what_is_constant():
     (lambda: methods.BackupWorkers(4, 4), 'backups=4: .* fewer'),
     (lambda: methods.BackupWorkers(4, -1), 'backups=-1: .* 0 or more'),
     (lambda: methods.BackupWorkers(4.5), 'workers=4.5: .* from 1 to 65536'),
+    (lambda: methods.DropStale(4, -1), 'threshold=-1: .* 0 or more'),
+    (lambda: methods.FirstWorkers(4, 5), 'first=5: .* from 1 to 4'),
+    (lambda: methods.FreshPushes(4, 0), 'pushes=0: .* from 1 to 65536'),
+    (lambda: methods.FirstToFinish(4, 5), 'first=5: .* from 1 to 4'),
+    (lambda: methods.FirstToFinish(4, ((2, 1),)), 'versions ascend from 0'),
+    (lambda: methods.FirstToFinish(4, ()), 'versions ascend from 0'),
+    (lambda: methods.StaleSynchronous(4, -1), 'slack=-1: .* 0 or more'),
+    (lambda: methods.OneRoundLate(1), 'workers=1: .* from 2 to 65536'),
+    (lambda: methods.weight_by_staleness('x'), "kind='x': use one of"),
+    (lambda: methods.weight_by_staleness(a=-1.0), 'a=-1.0: use a finite'),
+    (lambda: methods.adapt_to_delay(0), 'workers=0'),
+    (lambda: methods.correct_rate(0), 'updates=0'),
+    (lambda: methods.scale_by_distance(0.0), 'limit=0.0: .* above 0'),
+    (lambda: methods.fadas(0.1, -1), 'tolerated=-1'),
+    (lambda: methods.reduce_by_gap(1.0), r'decay=1.0: .*\[0, 1\)'),
+    (lambda: methods.average_workers(0), 'workers=0'),
+    (lambda: methods.dana(0.1, 4, 1.5), 'momentum=1.5: .* at most 1'),
+    (lambda: methods.elastic_average(4, 2.0), 'moving=2.0: .* at most 1'),
+    (lambda: methods.adaptive_revision(0.0, 4), 'learning_rate=0.0'),
+    (lambda: methods.delayed_nesterov(0.1, 4, share=0.5), 'share=0.5: .* 0.25'),
+    (lambda: methods.smega2(0.1, 0), 'workers=0'),
+    (lambda: methods.local_updates(optax.sgd(0.1), 'x'), "push='x': use one"),
+    (lambda: methods.mix_models(0.1, 1.5), 'share=1.5: .* at most 1'),
+    (lambda: methods.compress_deeply(4, densities=()), 'densities=.*name one'),
+    (
+      lambda: methods.compress_deeply(4, densities=(0.0,)),
+      'density=0.0: .*above',
+    ),
+    (lambda: methods.quantise(0), 'levels=0'),
+    (lambda: methods.quantise(4, 0), 'bucket=0'),
+    (lambda: methods.torn_reads(0), 'shards=0'),
     (lambda: methods.drop_gradients(1.0), r'rate=1.0: .* \[0, 1\)'),
     (lambda: methods.compensate_delay(-1.0), 'strength=-1.0: use 0 or more'),
     (lambda: methods.compensate_delay(1.0, 1.0), r'decay=1.0: .*\[0, 1\)'),

@@ -1,0 +1,298 @@
+"""Workers that update parameters of their own before they push.
+
+`local_updates` is the worker; most others combine it with a server's optimizer
+and return both as arguments of `serve` and `simulate`. H, the local updates of
+a push, is the policy's local_accumulation.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from stale_adam import checks
+from stale_adam.methods import rates
+from stale_adam.problem import Params
+from stale_adam.worker import Worker
+
+PUSHED = ('change', 'gradients')
+
+
+def local_updates(
+  optimizer: optax.GradientTransformation, push: str = 'change'
+) -> Worker:
+  """Run an optimizer on every batch, from the parameters pulled.
+
+    x <- theta_pulled;   for each of H batches:  x <- x + optimizer(grad(x))
+
+  Args:
+    optimizer: of the worker, any optax transformation. Its state is the
+      worker's memory; a schedule counts local updates.
+    push: what is sent, 'change', theta_pulled - x, or 'gradients', their sum.
+
+  Returns:
+    A worker for `serve` and `simulate`.
+
+  Raises:
+    ValueError: if `push` is neither of the two.
+
+  Source: McMahan et al. (2017), "Communication-Efficient Learning of Deep
+    Networks from Decentralized Data", for the change; Dean et al. (2012),
+    "Large Scale Distributed Deep Networks", for the gradients.
+  """
+  if push not in PUSHED:
+    raise ValueError(f'push={push!r}: use one of {PUSHED}')
+
+  def init(params: Params, worker: int) -> Any:
+    del worker
+    return optimizer.init(params)
+
+  def compute(
+    gradient: Callable[..., Any], params: Params, batches: Any, memory: Any
+  ) -> tuple[Any, Any, Any]:
+    local, total, loss = params, None, None
+    # A state without arrays, as SGD's, is no memory.
+    state = optimizer.init(params) if memory is None else memory
+    for i in batches:
+      found = gradient(local, batches[i : i + 1])
+      if i + 1 < len(batches):
+        local, state, total, loss = _between(
+          optimizer, found, local, state, total, loss
+        )
+    loss, message, state = _last(
+      *(optimizer, push == 'change', len(batches)),
+      *(found, params, local, state, total, loss),
+    )
+    return loss, message, None if memory is None else state
+
+  return Worker(init, compute)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _between(
+  optimizer: optax.GradientTransformation,
+  found: Any,
+  local: Any,
+  state: Any,
+  total: Any,
+  loss: Any,
+) -> tuple[Any, Any, Any, Any]:
+  """A local update: (parameters, state, sum of gradients, sum of losses)."""
+  new, gradient = found
+  if total is not None:
+    loss, total = loss + new, jax.tree.map(jnp.add, total, gradient)
+  else:
+    loss, total = found
+  updates, state = optimizer.update(gradient, state, local)
+  return optax.apply_updates(local, updates), state, total, loss
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _last(
+  optimizer: optax.GradientTransformation,
+  change: bool,
+  batches: int,
+  found: Any,
+  params: Any,
+  *known: Any,
+) -> tuple[Any, Any, Any]:
+  """The last local update of a push: (loss, message, state)."""
+  local, state, total, loss = _between(optimizer, found, *known)
+  if change:
+    total = jax.tree.map(jnp.subtract, params, local)
+  return loss * (1 / batches), total, state
+
+
+def average_models(rate: float) -> dict[str, Any]:
+  """Local SGD, FedAvg: the mean of the workers' parameters.
+
+    x_w: H updates by SGD;   theta <- theta - mean_w (theta_pulled - x_w)
+
+  Args:
+    rate: of the workers' SGD.
+
+  Returns:
+    `worker` and `optimizer`; for a synchronous policy.
+
+  Source: McMahan et al. (2017), "Communication-Efficient Learning of Deep
+    Networks from Decentralized Data", with equally many sentences per worker.
+  """
+  return {
+    'worker': local_updates(optax.sgd(rate)),
+    'optimizer': optax.chain(rates.average_pushes(), optax.sgd(1.0)),
+  }
+
+
+def diloco(
+  inner: optax.GradientTransformation,
+  outer_rate: float = 0.7,
+  momentum: float = 0.9,
+) -> dict[str, Any]:
+  """Local AdamW, and Nesterov's momentum on the mean change: DiLoCo.
+
+  Args:
+    inner: the workers' optimizer, AdamW in the source; workers keep its state.
+    outer_rate: of the server's SGD.
+    momentum: of the server's SGD.
+
+  Returns:
+    `worker` and `optimizer`; for a synchronous policy, H of 8 and more.
+
+  Source: Douillard et al. (2023), "DiLoCo: Distributed Low-Communication
+    Training of Language Models". Their H is 500.
+  """
+  outer = optax.sgd(outer_rate, momentum, nesterov=True)
+  return {
+    'worker': local_updates(inner),
+    'optimizer': optax.chain(rates.average_pushes(), outer),
+  }
+
+
+def buffered_averaging(rate: float, server_rate: float = 1.0) -> dict[str, Any]:
+  """Asynchronous local SGD with a buffer of K changes: FedBuff.
+
+    push:    (1 + tau)^-0.5 (theta_pulled - x_w)
+    update:  theta <- theta - eta mean of K pushes
+
+  Args:
+    rate: of the workers' SGD.
+    server_rate: eta.
+
+  Returns:
+    `worker`, `per_push` and `optimizer`; for `Communication` with
+    global_accumulation = K.
+
+  Source: Nguyen et al. (2022), "Federated Learning with Buffered Asynchronous
+    Aggregation".
+  """
+  return {
+    'worker': local_updates(optax.sgd(rate)),
+    'per_push': rates.weight_by_staleness('polynomial', 0.5),
+    'optimizer': optax.chain(rates.average_pushes(), optax.sgd(server_rate)),
+  }
+
+
+def mix_models(
+  rate: float, share: float = 0.6, kind: str = 'polynomial'
+) -> dict[str, Any]:
+  """Asynchronous local SGD whose result is mixed into the parameters: FedAsync.
+
+    theta <- (1 - a s) theta + a s x_w
+
+  with the weight s of the push's staleness.
+
+  Args:
+    rate: of the workers' SGD.
+    share: a.
+    kind: of the weight, as of `weight_by_staleness`.
+
+  Returns:
+    `worker`, `per_push` and `optimizer`; for one push per update.
+
+  Raises:
+    ValueError: if a is not in [0, 1], or the kind is unknown.
+
+  Source: Xie, Koyejo and Gupta (2019), "Asynchronous Federated Optimization",
+    without the term of the local loss that holds x_w near theta_pulled.
+  """
+  a = checks.real('share', share, 0.0, 1.0)
+
+  def update(
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params | None = None,
+    *,
+    pulled: optax.Params,
+    **extra_args: Any,
+  ) -> tuple[optax.Updates, optax.OptState]:
+    del extra_args
+    apart = lambda g, x, old: a * ((x - old) + g)  # x_w is old - g.
+    return jax.tree.map(apart, updates, params, pulled), state
+
+  whole = optax.GradientTransformationExtraArgs(
+    lambda params: optax.EmptyState(),
+    update,  # type: ignore[arg-type]  # optax's type has no `pulled`.
+  )
+  return {
+    'worker': local_updates(optax.sgd(rate)),
+    'per_push': optax.chain(whole, rates.weight_by_staleness(kind)),
+    'optimizer': optax.sgd(1.0),
+  }
+
+
+def downpour(rate: float, server_rate: float) -> dict[str, Any]:
+  """Local SGD that pushes its gradients, and Adagrad on the server: Downpour.
+
+  Args:
+    rate: of the workers' SGD.
+    server_rate: of the server's Adagrad.
+
+  Returns:
+    `worker` and `optimizer`.
+
+  Source: Dean et al. (2012), "Large Scale Distributed Deep Networks", with a
+    pull and a push of every H batches.
+  """
+  return {
+    'worker': local_updates(optax.sgd(rate), 'gradients'),
+    'optimizer': optax.adagrad(server_rate),
+  }
+
+
+def worker_adam(inner: optax.GradientTransformation) -> dict[str, Any]:
+  """Every worker has its own Adam and pushes its change, which is added.
+
+  Args:
+    inner: the workers' optimizer; workers keep its state.
+
+  Returns:
+    `worker` and `optimizer`.
+
+  Source: the asynchronous mode of BytePS. The source is code, not a paper.
+  """
+  return {'worker': local_updates(inner), 'optimizer': optax.sgd(1.0)}
+
+
+def apply_own_push(optimizer: optax.GradientTransformation) -> Worker:
+  """Go on from the parameters pulled, with the last push already applied.
+
+    x <- theta_pulled + optimizer(last push);   push <- sum of gradients at x
+
+  So a worker does not wait to see its own contribution, which the server will
+  apply, too: for policies whose pulls lag behind, such as `OneRoundLate`, or
+  `Communication` with pull_every > 1.
+
+  Args:
+    optimizer: of the worker, which keeps its state.
+
+  Returns:
+    A worker for `serve` and `simulate`.
+
+  Source: Bogoychev, Heafield, Aji and Junczys-Dowmunt (2018), "Accelerating
+    Asynchronous Stochastic Gradient Descent for Neural Machine Translation", as
+    in the authors' code.
+  """
+
+  def init(params: Params, worker: int) -> Any:
+    del worker
+    return optimizer.init(params), optax.tree.zeros_like(params)
+
+  def compute(
+    gradient: Callable[..., Any], params: Params, batches: Any, memory: Any
+  ) -> tuple[Any, Any, Any]:
+    local, state = _apply(optimizer, params, *memory)
+    loss, found = gradient(local, batches)
+    return loss, found, (state, found)
+
+  return Worker(init, compute)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _apply(
+  optimizer: optax.GradientTransformation, params: Params, state: Any, push: Any
+) -> tuple[Params, Any]:
+  updates, state = optimizer.update(push, state, params)
+  return optax.apply_updates(params, updates), state

@@ -185,14 +185,14 @@ def check(
   """
   if not COUNTERFACTUAL.value:
     # Compares settings, not flags: a flag may be given its recorded value.
-    policy = policy_lib.settings(settings.communication)
+    policy = policy_lib.settings(settings.policy)
     here = {'policy': policy, 'seed': settings.seed}
     here |= execute.trace_settings(settings, task)
     recorded = dict(trace.settings)
     if 'problem' in recorded:  # Perhaps by a version with fewer settings.
       recorded['problem'] = completed(recorded['problem'], here['problem'])
     dataclasses.replace(trace, settings=recorded).check(recorded | here)
-  found = decisions.record(settings.communication, trace.worker)
+  found = decisions.record(settings.policy, trace.worker)
   if not COUNTERFACTUAL.value:
     trace.check_staleness(found.pulled_version, found.staleness)
 

@@ -211,7 +211,7 @@ def execute(
     return run(
       task,
       settings.transformation(),
-      settings.communication,
+      settings.policy,
       pool or pools.Virtual(virtual_clock(settings, task)),
       settings.budget,
       out,
@@ -221,6 +221,7 @@ def execute(
       metadata=task.model.metadata(),
       save_seconds=save_seconds,
       measure=measure,
+      **settings.arguments(),
     )
   except OSError as error:
     raise OSError(f'{error}; {directory.left(out)}') from error

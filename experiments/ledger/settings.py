@@ -10,9 +10,10 @@ from typing import Any
 import optax
 
 from experiments.ledger import cluster as cluster_lib
+from experiments.ledger import methods
 from stale_adam import checks, clock, optimizer
 from stale_adam.nmt.data.batches import Shape
-from stale_adam.policy import Communication
+from stale_adam.policy import Communication, Policy
 from stale_adam.training.task import Budget
 from stale_adam.transforms import smooth
 
@@ -108,6 +109,12 @@ class Settings:
   optimizer: str = _setting(
     'Optimizer that the server runs.', 'adam', choices=tuple(optimizer.NAMED)
   )
+  method: str = _setting(
+    'Method against staleness, with the constants of its source; see '
+    'stale_adam.methods.',
+    'none',
+    choices=tuple(methods.NAMED),
+  )
   clip_norm: float = _setting(
     'Largest norm of the gradient that an update uses, the sum over its '
     'batches: a longer one is scaled down to it before the optimizer. 0 for '
@@ -156,6 +163,11 @@ class Settings:
     checks.seed(self.seed)
     _check_shape(self.shape)
     _check_sizes(self.sizes)
+    if self.start_on_zero and self.method != 'none':
+      raise ValueError(
+        f'start_on_zero=True, method={self.method}: a zero gradient has no '
+        'staleness, which methods ask for; use one of the two'
+      )
     shown = ','.join(map(str, self.words_per_second))
     try:
       self.clock(1.0)
@@ -175,18 +187,34 @@ class Settings:
     Args:
       learning_rate: in place of the run's own; it may be traced.
     """
-    peak = self.learning_rate if learning_rate is None else learning_rate
-    schedule = optimizer.inverse_sqrt(
-      peak, self.warmup_updates, self.decay_after
-    )
-    schedule = optimizer.ticking(schedule, self.ticks_per_update)
-    made = optimizer.NAMED[self.optimizer](schedule)
+    made = self._method(learning_rate)['optimizer']
     if self.clip_norm > 0:
       made = optax.chain(optax.clip_by_global_norm(self.clip_norm), made)
     if self.start_on_zero:
       made = optimizer.start_on_zero(made)
     smooths = self.exponential_smoothing > 0
     return smooth(made, self.exponential_smoothing) if smooths else made
+
+  def _method(self, learning_rate: Any = None) -> dict[str, Any]:
+    """Arguments of `serve`, of the method or usual."""
+    peak = self.learning_rate if learning_rate is None else learning_rate
+    schedule = optimizer.inverse_sqrt(
+      peak, self.warmup_updates, self.decay_after
+    )
+    schedule = optimizer.ticking(schedule, self.ticks_per_update)
+    made = optimizer.NAMED[self.optimizer](schedule)
+    known = self.communication, made, schedule, peak, self.warmup_updates
+    return methods.arguments(self.method, methods.Run(*known))
+
+  @property
+  def policy(self) -> Policy:
+    """Who is used, when to update, and who is answered."""
+    return self._method()['policy']
+
+  def arguments(self) -> dict[str, Any]:
+    """What `serve` needs besides the policy and `transformation`, by name."""
+    known = ('policy', 'optimizer')
+    return {k: x for k, x in self._method().items() if k not in known}
 
   def clock(self, words: float) -> clock.Clock:
     """The cluster's clock, for batches of `words` target words.

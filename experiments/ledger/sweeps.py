@@ -34,8 +34,8 @@ def groups(
 ) -> list[list[Settings]]:
   """The runs as groups that can train together.
 
-  All settings but learning rate and seed are equal in a group. A run goes
-  before its turn if it fits into a group.
+  All settings but learning rate and seed are equal in a group. A run with a
+  method trains alone. A run goes before its turn if it fits into a group.
 
   Args:
     scale: a name in scales.py.
@@ -53,7 +53,8 @@ def groups(
     found.setdefault((shared, resumed(run)), []).append(run)
   parts = []
   for alike in found.values():
-    most = min(together, len(alike))
+    alone = alike[0].method != 'none'
+    most = 1 if alone else min(together, len(alike))
     if most > 1:
       most = memory.runs(runs.at(scale, alike[0]), most)
     parts += [alike[i : i + most] for i in range(0, len(alike), most)]

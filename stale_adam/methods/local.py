@@ -106,13 +106,13 @@ def _last(
   return loss * (1 / batches), total, state
 
 
-def average_models(rate: float) -> dict[str, Any]:
+def average_models(inner: optax.GradientTransformation) -> dict[str, Any]:
   """Local SGD, FedAvg: the mean of the workers' parameters.
 
-    x_w: H updates by SGD;   theta <- theta - mean_w (theta_pulled - x_w)
+    x_w: H local updates;   theta <- theta - mean_w (theta_pulled - x_w)
 
   Args:
-    rate: of the workers' SGD.
+    inner: the workers' optimizer, SGD in the source.
 
   Returns:
     `worker` and `optimizer`; for a synchronous policy.
@@ -121,7 +121,7 @@ def average_models(rate: float) -> dict[str, Any]:
     Networks from Decentralized Data", with equally many sentences per worker.
   """
   return {
-    'worker': local_updates(optax.sgd(rate)),
+    'worker': local_updates(inner),
     'optimizer': optax.chain(rates.average_pushes(), optax.sgd(1.0)),
   }
 
@@ -151,14 +151,16 @@ def diloco(
   }
 
 
-def buffered_averaging(rate: float, server_rate: float = 1.0) -> dict[str, Any]:
+def buffered_averaging(
+  inner: optax.GradientTransformation, server_rate: float = 1.0
+) -> dict[str, Any]:
   """Asynchronous local SGD with a buffer of K changes: FedBuff.
 
     push:    (1 + tau)^-0.5 (theta_pulled - x_w)
     update:  theta <- theta - eta mean of K pushes
 
   Args:
-    rate: of the workers' SGD.
+    inner: the workers' optimizer, SGD in the source.
     server_rate: eta.
 
   Returns:
@@ -169,14 +171,16 @@ def buffered_averaging(rate: float, server_rate: float = 1.0) -> dict[str, Any]:
     Aggregation".
   """
   return {
-    'worker': local_updates(optax.sgd(rate)),
+    'worker': local_updates(inner),
     'per_push': rates.weight_by_staleness('polynomial', 0.5),
     'optimizer': optax.chain(rates.average_pushes(), optax.sgd(server_rate)),
   }
 
 
 def mix_models(
-  rate: float, share: float = 0.6, kind: str = 'polynomial'
+  inner: optax.GradientTransformation,
+  share: float = 0.6,
+  kind: str = 'polynomial',
 ) -> dict[str, Any]:
   """Asynchronous local SGD whose result is mixed into the parameters: FedAsync.
 
@@ -185,7 +189,7 @@ def mix_models(
   with the weight s of the push's staleness.
 
   Args:
-    rate: of the workers' SGD.
+    inner: the workers' optimizer, SGD in the source.
     share: a.
     kind: of the weight, as of `weight_by_staleness`.
 
@@ -217,17 +221,19 @@ def mix_models(
     update,  # type: ignore[arg-type]  # optax's type has no `pulled`.
   )
   return {
-    'worker': local_updates(optax.sgd(rate)),
+    'worker': local_updates(inner),
     'per_push': optax.chain(whole, rates.weight_by_staleness(kind)),
     'optimizer': optax.sgd(1.0),
   }
 
 
-def downpour(rate: float, server_rate: float) -> dict[str, Any]:
-  """Local SGD that pushes its gradients, and Adagrad on the server: Downpour.
+def downpour(
+  inner: optax.GradientTransformation, server_rate: float
+) -> dict[str, Any]:
+  """Local updates that push their gradients, and Adagrad: Downpour.
 
   Args:
-    rate: of the workers' SGD.
+    inner: the workers' optimizer, SGD in the source.
     server_rate: of the server's Adagrad.
 
   Returns:
@@ -237,7 +243,7 @@ def downpour(rate: float, server_rate: float) -> dict[str, Any]:
     pull and a push of every H batches.
   """
   return {
-    'worker': local_updates(optax.sgd(rate), 'gradients'),
+    'worker': local_updates(inner, 'gradients'),
     'optimizer': optax.adagrad(server_rate),
   }
 

@@ -1,17 +1,20 @@
 """One declaration of a run: its flags, its name, and what a record keeps."""
 
 import dataclasses
+import itertools
 import json
 import typing
 
 import jax.numpy as jnp
+import numpy as np
 import pytest
+import toys
 from invented import ALL
 
 from experiments import options
-from experiments.ledger import runs, scales, settings
+from experiments.ledger import methods, runs, scales, settings
 from experiments.paper import printed as paper
-from stale_adam import transforms
+from stale_adam import pools, serve, transforms
 from stale_adam.nmt.data.batches import Shape
 from stale_adam.policy import Communication
 from stale_adam.training.task import Budget
@@ -30,6 +33,7 @@ OTHER = {
   'exponential_smoothing': (0.125, 0.125),
   'start_on_zero': (True, True),
   'cluster': ('gamma1', 'gamma1'),
+  'method': ('fadas', 'fadas'),
   'global_accumulation': (4, 1),  # Means the same while synchronous.
 }
 OTHER |= {option.name: (7, 7) for option in OPTIONS if option.name not in OTHER}
@@ -254,3 +258,26 @@ def test_large_updates_warm_up_over_the_same_words():
 def test_a_longer_warm_up_delays_the_decay():
   made = scales.settings('tiny', 'transformer', warmup_updates=5000)
   assert made.decay_after == made.warmup_updates == 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', methods.NAMED)
+def test_every_method_trains(name):
+  """A few pushes of four workers, of a problem with a matrix and a vector."""
+  made = scales.settings(
+    'micro', 'transformer', communication=Communication(4), method=name
+  )
+  with pools.Virtual() as pool:
+    arrivals = serve(
+      *(toys.PROBLEM, made.transformation(), made.policy, pool),
+      **made.arguments(),
+    )
+    pushes, servers = zip(*itertools.islice(arrivals, 12), strict=True)
+  assert servers[-1].version > 0
+  assert all(np.isfinite(push.loss) for push in pushes)
+  assert json.loads(json.dumps(made.config()))['method'] == name
+
+
+def test_a_method_and_a_start_on_zero_exclude_each_other():
+  with pytest.raises(ValueError, match='method=fadas: .* one of the two'):
+    dataclasses.replace(BASE, method='fadas', start_on_zero=True)

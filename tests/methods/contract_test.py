@@ -223,7 +223,7 @@ METHODS = {
     policies=(PLAIN[1],),
   ),
   'average_models': bundle(
-    methods.average_models(0.1),
+    methods.average_models(optax.sgd(0.1)),
     lambda: {'local_worker': rules.walked(lambda: reference.Sgd(0.1))},
     lambda: rules.averaged(reference.Sgd(1.0)),
     ROUNDS,
@@ -235,7 +235,7 @@ METHODS = {
     ROUNDS,
   ),
   'buffered_averaging': bundle(
-    methods.buffered_averaging(0.1, 0.5),
+    methods.buffered_averaging(optax.sgd(0.1), 0.5),
     lambda: {
       'local_worker': rules.walked(lambda: reference.Sgd(0.1)),
       **rules.weighted(lambda tau: (1 + tau) ** -0.5)(),
@@ -244,7 +244,7 @@ METHODS = {
     PLAIN[1:],
   ),
   'mix_models': bundle(
-    methods.mix_models(0.1, 0.6),
+    methods.mix_models(optax.sgd(0.1), 0.6),
     lambda: {
       'local_worker': rules.walked(lambda: reference.Sgd(0.1)),
       'per_push': rules.mixed(0.6, lambda tau: (1 + tau) ** -0.5),
@@ -253,7 +253,7 @@ METHODS = {
     ONES,
   ),
   'downpour': bundle(
-    methods.downpour(0.1, 0.05),
+    methods.downpour(optax.sgd(0.1), 0.05),
     lambda: {
       'local_worker': rules.walked(lambda: reference.Sgd(0.1), 'gradients')
     },
@@ -504,15 +504,20 @@ LAWS = {
     methods.compress_deeply(4, 0.0, (1.0,))
   ),
   'one local update is none': Law(
-    *(methods.average_models(0.1), SYNCHRONOUS, SYNCHRONOUS, None),
+    *(methods.average_models(optax.sgd(0.1)), SYNCHRONOUS, SYNCHRONOUS, None),
     optax.chain(methods.average_pushes(), optax.sgd(0.1)),
   ),
   'the mean change is the mean gradient': Law(
-    *(methods.buffered_averaging(0.1), SYNCHRONOUS, SYNCHRONOUS, None),
+    *(
+      methods.buffered_averaging(optax.sgd(0.1)),
+      SYNCHRONOUS,
+      SYNCHRONOUS,
+      None,
+    ),
     optax.chain(methods.average_pushes(), optax.sgd(0.1)),
   ),
   'mixing a fresh model in whole is local': of_one(
-    methods.mix_models(0.1, 1.0), optax.sgd(0.1)
+    methods.mix_models(optax.sgd(0.1), 1.0), optax.sgd(0.1)
   ),
   'predicting no update replies as published': Law(
     {'reply': methods.predict_weights(RATE, 0)}, PLAIN4, PLAIN4

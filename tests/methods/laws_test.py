@@ -213,7 +213,10 @@ def test_scaling_before_adam_hides_what_is_constant():
     (lambda: methods.delayed_nesterov(0.1, 4, share=0.5), 'share=0.5: .* 0.25'),
     (lambda: methods.smega2(0.1, 0), 'workers=0'),
     (lambda: methods.local_updates(optax.sgd(0.1), 'x'), "push='x': use one"),
-    (lambda: methods.mix_models(0.1, 1.5), 'share=1.5: .* at most 1'),
+    (
+      lambda: methods.mix_models(optax.sgd(0.1), 1.5),
+      'share=1.5: .* at most 1',
+    ),
     (lambda: methods.compress_deeply(4, densities=()), 'densities=.*name one'),
     (
       lambda: methods.compress_deeply(4, densities=(0.0,)),

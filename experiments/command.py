@@ -1,11 +1,12 @@
 """The command line of tables and figures: train missing runs, then render.
 
 An experiment is a module with `RUNS` and `report(records)`; one with a picture
-also has `draw(path, records)`.
+also has `draw(path, records)`. Runs that follow from others' records are those
+of its `then(records)`, all of which are in its `possible()`.
 """
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -13,6 +14,7 @@ from absl import flags
 
 from experiments import launch, options
 from experiments.ledger import compiled, plan, scales, sweeps, work
+from experiments.ledger.settings import Settings
 from experiments.ledger.store import Stored
 from experiments.render.report import render
 from stale_adam import checks, files
@@ -111,6 +113,7 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
       overwrite=OVERWRITE.value,
       save_seconds=SAVE_SECONDS.value,
       together=together(),
+      then=lambda: _later(experiments, records),
     )
   else:
     missing = plan.todo(wanted, records)
@@ -132,6 +135,19 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
   for module in experiments:
     print('\n' + render(module, directory(), every))
   return every
+
+
+def _later(
+  experiments: Sequence[ModuleType], records: Stored
+) -> list[Settings]:
+  """The runs that follow from the records, as far as --only allows."""
+  found = [
+    run
+    for module in experiments
+    for run in getattr(module, 'then', lambda records: [])(records)
+    if run.pair in scales.SCALES[SCALE.value].pairs
+  ]
+  return plan.matching(found, SCALE.value, ONLY.value)
 
 
 def main(name: str) -> None:

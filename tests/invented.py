@@ -8,6 +8,12 @@ from experiments.paper import reproduce
 
 RESULTS = Path(__file__).parents[1] / 'results'
 ALL = [run for module in reproduce.EXPERIMENTS for run in module.RUNS]
+ALL += [
+  run
+  for module in reproduce.EXPERIMENTS
+  if hasattr(module, 'possible')
+  for run in module.possible()
+]
 
 
 class Invented(Records):

@@ -28,20 +28,27 @@ def only(
     ValueError: if the expression is not valid, or matches no run.
   """
   wanted = [run for run in wanted if run.pair in scales.SCALES[scale].pairs]
-  try:
-    found = [
-      run for run in wanted if re.search(pattern or '', runs.name(scale, run))
-    ]
-  except re.error as error:
-    raise ValueError(
-      f'--only={pattern} is not a regular expression: {error}'
-    ) from None
+  found = matching(wanted, scale, pattern)
   if wanted and not found:
     raise ValueError(
       f'--only={pattern} matches none of {len(wanted)} runs, such as '
       f'{runs.name(scale, wanted[0])}; --dry_run prints the missing ones'
     )
   return found
+
+
+def matching(
+  wanted: Iterable[Settings], scale: str, pattern: str | None
+) -> list[Settings]:
+  """The same, of runs that exist at the scale; there may be none."""
+  try:
+    return [
+      run for run in wanted if re.search(pattern or '', runs.name(scale, run))
+    ]
+  except re.error as error:
+    raise ValueError(
+      f'--only={pattern} is not a regular expression: {error}'
+    ) from None
 
 
 def seconds(wanted: Sequence[Settings], records: Stored) -> float | None:

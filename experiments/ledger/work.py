@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,7 @@ def complete(
   overwrite: bool = False,
   save_seconds: float = 60.0,
   together: int = 1,
+  then: Callable[[], Sequence[Settings]] = list,
 ) -> None:
   """Train the missing runs, in order, and save each one when it is finished.
 
@@ -68,6 +69,7 @@ def complete(
     overwrite: replace what the directory of a missing run holds.
     save_seconds: least time between two saved states of a run.
     together: runs that train as one program, at most; see sweeps.py.
+    then: which runs the finished ones ask for besides, until it asks for none.
 
   Raises:
     resume.Interrupted: after a signal, when the state of the run is saved.
@@ -78,7 +80,8 @@ def complete(
   make = _Maker(records, data_dir, root, overwrite, save_seconds)
   pending = plan.todo(wanted, records)
   count = len(pending)
-  while pending:
+  while pending or (pending := plan.todo(then(), records)):
+    count = max(count, len(pending))
     busy: list[Settings] = []
     groups = sweeps.groups(records.scale, pending, together, make.resumable)
     for i, group in enumerate(groups):

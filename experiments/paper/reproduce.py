@@ -10,7 +10,7 @@ processor cores at `tiny`.
 """
 
 from experiments import command
-from experiments.beyond import clusters, optimizers, workers
+from experiments.beyond import clusters, methods, optimizers, workers
 from experiments.paper import (
   claims,
   factors,
@@ -40,6 +40,7 @@ EXPERIMENTS = (
   workers,
   factors,
   clusters,
+  methods,
 )
 
 

@@ -91,6 +91,69 @@ def rows(
   _save(figure, path)
 
 
+def points(
+  path: str | os.PathLike,
+  groups: Mapping[str, Mapping[str, tuple[float, float]]],
+  x_label: str,
+  y_label: str,
+) -> None:
+  """Draw named points, and their frontier: nothing is better in both.
+
+  Names stand in a column on the right, in the order of their points.
+
+  Args:
+    path: of the PNG.
+    groups: (x, y) by name, by the group that a colour stands for.
+    x_label: with its unit; more is better.
+    y_label: likewise.
+  """
+  every = [
+    (x, y, name, i)
+    for i, group in enumerate(groups.values())
+    for name, (x, y) in group.items()
+  ]
+  height = max(4.8, 0.17 * len(every) + 1)
+  figure = Figure(figsize=(9, height), layout='constrained')
+  axes = figure.subplots()
+  best, edge = -math.inf, []
+  for x, y, *_ in sorted(every, key=lambda point: (-point[0], -point[1])):
+    if y > best:
+      best = y
+      edge.append((x, y))
+  if edge:
+    axes.plot(*zip(*edge, strict=True), color='#999999', lw=1, zorder=0)
+  for i, (label, group) in enumerate(groups.items()):
+    xs, ys = [x for x, _ in group.values()], [y for _, y in group.values()]
+    look = {'color': _COLOURS[i], 'marker': _MARKERS[i], 'label': label}
+    axes.scatter(xs, ys, s=24, **look)
+  ranked = sorted(every, key=lambda point: point[1])
+  for place, (x, y, name, i) in enumerate(ranked):
+    axes.annotate(
+      name,
+      (x, y),
+      xytext=(1.03, (place + 0.5) / len(ranked)),
+      textcoords='axes fraction',
+      fontsize=7,
+      va='center',
+      color=_COLOURS[i],
+      arrowprops={
+        'arrowstyle': '-',
+        'lw': 0.4,
+        'color': '#bbbbbb',
+        'relpos': (0, 0.5),
+      },
+      annotation_clip=False,
+    )
+  axes.set(xlabel=x_label, ylabel=y_label)
+  axes.grid(alpha=0.3)
+  axes.spines[['top', 'right']].set_visible(False)
+  if every:
+    figure.legend(
+      loc='outside lower center', ncols=len(groups), frameon=False, fontsize=8
+    )
+  _save(figure, path)
+
+
 def _lines(
   figure: FigureBase,
   panels: Panels,

@@ -43,6 +43,7 @@ _OPTIONAL: dict[str, _Kind] = {
   'busy_share': (dict, type(None)),
   'together': dict,
   'bytes_per_batch': _NUMBER,
+  'dropped_share': _NUMBER,
 }
 _POINT = (
   'updates',

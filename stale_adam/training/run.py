@@ -207,6 +207,7 @@ def _summary(arrivals: trace_lib.Trace, workers: int) -> dict[str, Any]:
   return {
     'mean_staleness': float(np.mean(staleness)),
     'staleness_histogram': trace_lib.staleness_histogram(staleness),
+    'dropped_share': 1 - float(np.mean(arrivals.columns['used'])),
     'busy_share': busy,
     'trace_sha256': arrivals.digest(),
   }

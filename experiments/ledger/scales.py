@@ -213,4 +213,6 @@ def name(scale: str, run: Settings) -> str:
 def _shown(value: Any) -> str:
   if isinstance(value, tuple):
     return '_'.join(map(_shown, value))
-  return f'{value:g}' if isinstance(value, float) else str(value)
+  if isinstance(value, float):
+    return f'{value:g}'
+  return str(value).replace(' ', '_')

@@ -170,6 +170,30 @@ def dropped(rate):
   return worker
 
 
+def kept(rate, inner, pushes):
+  """Dropping, with an offset of what was dropped; memory has it all."""
+  drop = dropped(rate)
+
+  def walk(pulled, ids, memory):
+    count, residual, offset, optimizer = memory.get(
+      'all', (0, {}, dict.fromkeys(pulled, 0.0), inner())
+    )
+    local = {k: pulled[k] + offset[k] for k in pulled}
+    g = dict.fromkeys(pulled, 0.0)
+    for i in ids:
+      _, more = reference.loss_and_gradient(local, i)
+      g = {k: g[k] + more[k] for k in g}
+    sent, residual = drop(g, residual, None)
+    new = optimizer.update(local, {k: g[k] - sent[k] for k in g})
+    offset = {k: offset[k] + new[k] - local[k] for k in g}
+    count = (count + 1) % pushes
+    if count == 0:
+      offset = dict.fromkeys(pulled, 0.0)
+    return sent, {'all': (count, residual, offset, optimizer)}
+
+  return walk
+
+
 def deep(workers, mu, densities, pushes, clip):
   def worker(g, memory, who):
     count, m, v = memory.get('all', (0, {}, {}))

@@ -1,12 +1,13 @@
 """Gradients a second of runs that train together, as one program, and alone.
 
-Asynchronous runs of the Transformer of a scale, each with its own rate, seed
-and order of arrivals: one alone as experiments.train does it, and several
-together as tables do it with --together. The sides take turns; the first turn
-of each compiles and does not count. Prints gradients a second, and milliseconds
-of all cores for each gradient.
+Asynchronous runs of a model of a scale, each with its own rate, seed and order
+of arrivals: one alone as experiments.train does it, and several together as
+tables do it with --together. The sides take turns; the first turn of each
+compiles and does not count. Prints gradients a second, and milliseconds of all
+cores for each gradient.
 
   python -m experiments.benchmarks.sweep         # six minutes on two cores
+  python -m experiments.benchmarks.sweep --model=rnn
   python -m experiments.benchmarks.sweep --scale=small --data_dir=DIRECTORY
 
 What memory runs need together, --dry_run of any table shows.
@@ -23,6 +24,7 @@ import stale_adam as sa
 from experiments import launch, options
 from experiments.benchmarks import timed
 from experiments.ledger import execute, scales, texts
+from experiments.ledger import settings as settings_lib
 from stale_adam import server
 from stale_adam.compiled import decisions, legs
 from stale_adam.compiled.sweep import Sweep
@@ -31,6 +33,9 @@ from stale_adam.training import flat_problem
 
 SCALE = options.scale()
 DATA_DIR, PAIR = options.data_dir(), options.pair()
+MODEL = flags.DEFINE_enum(
+  'model', 'transformer', settings_lib.MODELS, 'Model to train.'
+)
 PUSHES = flags.DEFINE_integer('pushes', 32, 'Gradients of a run in a turn.', 1)
 TURNS = flags.DEFINE_integer('turns', 3, 'Number of turns per side.', 1)
 RUNS = flags.DEFINE_list('runs', ['1', '8', '64'], 'Runs together.')
@@ -105,7 +110,7 @@ def together(problem, settings, policy, runs: int):
 
 
 def main(_):
-  settings = scales.settings(SCALE.value, 'transformer', pair=PAIR.value)
+  settings = scales.settings(SCALE.value, MODEL.value, pair=PAIR.value)
   text = texts.load(SCALE.value, PAIR.value, DATA_DIR.value)
   task = execute.make_task(settings, text)
   problem = flat_problem.form(task.problem, settings.transformation()).problem

@@ -63,6 +63,7 @@ UNCHANGED = {
   'average_workers': (ADAM, PLAIN),
   'predict_weights': (ADAM, PLAIN),
   'drop_gradients': (ADAM, PLAIN),
+  'keep_dropped': (ADAM, PLAIN),
   'send_signs': (ADAM, PLAIN),
   'quantise': (ADAM, PLAIN),
 }

@@ -154,6 +154,7 @@ NAMED: Mapping[str, Make] = {
   'elastic_average': _elastic,
   # Compression.
   'drop_gradients': lambda run: {'worker': methods.drop_gradients()},
+  'keep_dropped': lambda run: {'worker': methods.keep_dropped(_adam(run))},
   'send_signs': lambda run: {'worker': methods.send_signs()},
   'quantise': lambda run: {'worker': methods.quantise()},
   'compress_deeply': lambda run: {

@@ -8,8 +8,8 @@
              scale_by_staleness, weight_by_staleness, adapt_to_delay,
              correct_rate; before one: average_pushes; alone: fadas,
              delayed_nesterov
-  worker     drop_gradients, compress_deeply, send_signs, quantise,
-             local_updates, apply_own_push
+  worker     drop_gradients, keep_dropped, compress_deeply, send_signs,
+             quantise, local_updates, apply_own_push
   reply      predict_weights, torn_reads
   several    dana, smega2, elastic_average, adaptive_revision, average_models,
              diloco, buffered_averaging, mix_models, downpour, worker_adam:
@@ -35,6 +35,7 @@ from stale_adam.methods.compensation import (
 from stale_adam.methods.compression import (
   compress_deeply,
   drop_gradients,
+  keep_dropped,
   quantise,
   send_signs,
 )
@@ -108,6 +109,7 @@ __all__ = [
   'drop_gradients',
   'elastic_average',
   'fadas',
+  'keep_dropped',
   'local_updates',
   'mix_models',
   'predict_weights',

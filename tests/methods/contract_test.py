@@ -196,6 +196,11 @@ METHODS = {
     lambda: {'worker': rules.dropped(0.7)},
     **sgd(),
   ),
+  'keep_dropped': Method(
+    {'worker': methods.keep_dropped(optax.sgd(0.1), 0.7, 4)},
+    lambda: {'local_worker': rules.kept(0.7, lambda: reference.Sgd(0.1), 4)},
+    **sgd(),
+  ),
   'compress_deeply': Method(
     {'worker': methods.compress_deeply(4, 0.5, (0.7, 0.3), 5, 0.4)},
     lambda: {'worker': rules.deep(4, 0.5, (0.7, 0.3), 5, 0.4)},
@@ -500,6 +505,9 @@ LAWS = {
     optax.sgd(0.05),
   ),
   'dropping nothing sends all': of_worker(methods.drop_gradients(0.0)),
+  'keeping nothing sends all': of_worker(
+    methods.keep_dropped(optax.sgd(0.1), 0.0)
+  ),
   'compressing to all sends all': of_worker(
     methods.compress_deeply(4, 0.0, (1.0,))
   ),

@@ -142,6 +142,7 @@ def test_torn_reads_mix_two_versions_leaf_by_leaf():
 FORM = {'a': jnp.zeros((20, 30)), 'b': jnp.zeros(400)}
 SIZES = [
   (methods.drop_gradients(0.99), [10 * 8]),  # A value and an index each.
+  (methods.keep_dropped(optax.sgd(0.1)), [10 * 8]),
   (methods.drop_gradients(0.0), [4000]),  # Whole, not with an index each.
   (methods.compress_deeply(2, 0.9, (0.1, 0.01), 2), [800, 800, 80, 80]),
   (methods.send_signs(), [125 + 30 * 8 + 8]),
@@ -226,6 +227,7 @@ def test_scaling_before_adam_hides_what_is_constant():
     (lambda: methods.quantise(4, 0), 'bucket=0'),
     (lambda: methods.torn_reads(0), 'shards=0'),
     (lambda: methods.drop_gradients(1.0), r'rate=1.0: .* \[0, 1\)'),
+    (lambda: methods.keep_dropped(optax.sgd(0.1), 1.0), r'rate=1.0'),
     (lambda: methods.compensate_delay(-1.0), 'strength=-1.0: use 0 or more'),
     (lambda: methods.compensate_delay(1.0, 1.0), r'decay=1.0: .*\[0, 1\)'),
     (lambda: methods.predict_weights(0.1, -1), 'staleness=-1 counts updates'),

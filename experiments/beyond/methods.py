@@ -12,7 +12,8 @@ methods`), and its best of three or more learning rates.
 Rates are chosen by short runs of three epochs, whose last BLEU decides. The
 best is then run in full. The ten best methods get three seeds, and 16 workers
 at the same rate; the three best of those that leave the policy alone also sum
-four pushes; policies also run on clusters whose workers are unequal. Targets
+four pushes; policies also run on clusters whose workers are unequal. T-Fixup, a
+Transformer that needs no warm-up, is compared with one that has none. Targets
 are 95% of the best synchronous BLEU. Dropped is the share of pushes that were
 computed in vain.
 """
@@ -127,6 +128,17 @@ FULL = {
 }
 
 
+# Without warm-up of the rate: a Transformer, and one whose beginning is small.
+COLD = {
+  (model, communication, rate): runs.base(
+    model, communication, learning_rate=rate, warmup_updates=0
+  )
+  for model in ('transformer', 'tfixup')
+  for communication in (paper.SYNC, paper.ASYNC, paper.GLOBAL)
+  for rate in (0.00015, 0.0003)
+}
+
+
 def short(run: Settings) -> Settings:
   """The run that decides on a rate: fewer epochs, one validation."""
   usual = scales.SCALES['paper'].models['transformer'].budget
@@ -135,7 +147,7 @@ def short(run: Settings) -> Settings:
   )
 
 
-RUNS = [*(run for of in BASES.values() for run in of)]
+RUNS = [*(run for of in BASES.values() for run in of), *COLD.values()]
 RUNS += [short(run) for of in FULL.values() for run in of]
 
 
@@ -265,6 +277,11 @@ def report(records: Records) -> str:
         for name, run in every.items()
       ]
       parts += [f'On the cluster `{cluster}`:', _table(records, there)]
+  cold = [
+    (f'{model}, {communication}', run)
+    for (model, communication, _), run in COLD.items()
+  ]
+  parts += ['Without warm-up of the rate:', _table(records, cold)]
   parts += ['Short runs, BLEU by learning rate:', _short(records)]
   return '\n\n'.join(parts)
 

@@ -42,13 +42,22 @@ class Scale:
 def _models(
   transformer: Mapping[str, Any], rnn: Mapping[str, Any], **both: Any
 ) -> dict[str, Settings]:
-  """Settings of the two models: their own, and those that they share."""
-  own = {'transformer': transformer, 'rnn': {'warmup_updates': 0} | rnn}
+  """Settings of the models: their own, and those that they share.
+
+  T-Fixup is a Transformer without warm-up.
+  """
+  own = {
+    'transformer': transformer,
+    'tfixup': transformer | {'warmup_updates': 0},
+    'rnn': {'warmup_updates': 0} | rnn,
+  }
   return {
     model: Settings(
       model=model,
       communication=Communication(paper.WORKERS, synchronous=True),
-      words_per_second=paper.WORDS_PER_SECOND[model],
+      words_per_second=paper.WORDS_PER_SECOND[
+        'rnn' if model == 'rnn' else 'transformer'
+      ],
       **both,
       **more,
     )

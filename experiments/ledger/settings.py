@@ -17,7 +17,7 @@ from stale_adam.policy import Communication, Policy
 from stale_adam.training.task import Budget
 from stale_adam.transforms import smooth
 
-MODELS = ('transformer', 'rnn')
+MODELS = ('transformer', 'tfixup', 'rnn')
 # What a recorded config has beside the settings: it follows from them and from
 # the text.
 _DERIVED = {'corpus', 'words_per_epoch', 'clock'}

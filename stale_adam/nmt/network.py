@@ -19,7 +19,7 @@ from stale_adam.nmt.models import beam as beam_lib
 from stale_adam.nmt.models import layers
 from stale_adam.nmt.models.loss import cross_entropy
 from stale_adam.nmt.models.rnn import Rnn
-from stale_adam.nmt.models.transformer import Transformer
+from stale_adam.nmt.models.transformer import TFixup, Transformer
 from stale_adam.problem import Batch, Params
 
 Module = Transformer | Rnn
@@ -30,7 +30,7 @@ class Network:
   """A network without its parameters; equal if all sizes are equal.
 
   Attributes:
-    kind: 'transformer' or 'rnn'.
+    kind: 'transformer', 'tfixup' or 'rnn'.
     pieces: of the vocabulary.
     sizes: the constructor's other arguments, as pairs in order of their names;
       see `Transformer` and `Rnn`.
@@ -43,7 +43,7 @@ class Network:
   def build(self, key: jax.Array) -> Module:
     """A module with fresh parameters."""
     kinds: dict[str, Callable[..., Module]]
-    kinds = {'transformer': Transformer, 'rnn': Rnn}
+    kinds = {'transformer': Transformer, 'tfixup': TFixup, 'rnn': Rnn}
     if self.kind not in kinds:
       raise ValueError(f'model={self.kind!r}: use one of {sorted(kinds)}')
     sizes = dict(self.sizes)

@@ -34,7 +34,7 @@ class Model:
   """A translation model without its parameters.
 
   Attributes:
-    kind: 'transformer' or 'rnn'.
+    kind: 'transformer', 'tfixup' or 'rnn'.
     vocabulary: how text becomes ids.
     sizes: the constructor's other arguments; see `Transformer` and `Rnn`.
   """

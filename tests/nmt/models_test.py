@@ -23,16 +23,22 @@ def _transformer():
   return transformer.Transformer(VOCABULARY, 8, 12, 2, 2, 0.3, rngs=nnx.Rngs(0))
 
 
+def _tfixup():
+  return transformer.TFixup(VOCABULARY, 8, 12, 2, 2, 0.3, rngs=nnx.Rngs(0))
+
+
 def _rnn():
   return rnn.Rnn(VOCABULARY, 6, 5, 2, 3, 0.3, rngs=nnx.Rngs(0))
 
 
-@pytest.fixture(scope='module', params=[_transformer, _rnn])
+@pytest.fixture(scope='module', params=[_transformer, _tfixup, _rnn])
 def model(request):
   """A micro model in which no bias is 0 and no scale 1, as they begin."""
   graph, shapes = nnx.split(nnx.eval_shape(request.param))
   rng = np.random.default_rng(0)
-  draw = lambda x: jnp.asarray(rng.normal(size=x.shape) / 2, x.dtype)
+  # Where nothing is normalised, large parameters saturate attention.
+  size = 0.2 if request.param is _tfixup else 0.5
+  draw = lambda x: jnp.asarray(size * rng.normal(size=x.shape), x.dtype)
   return nnx.merge(graph, jax.tree.map(draw, shapes))
 
 
@@ -283,6 +289,38 @@ def _count(build):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize('depth', [1, 4])
+def test_tfixup_begins_small(depth):
+  """Standard deviations by the source's rule: Xavier's is sqrt(2 / (in + out)).
+
+  Normalisation has no parameters. A doubled network begins less wide.
+  """
+  size, hidden = 64, 256
+  made = transformer.TFixup(500, size, hidden, 4, depth, 0.0, rngs=nnx.Rngs(0))
+  names = [path for path, _ in nnx.to_flat_state(nnx.state(made))]
+  assert not any('norm' in str(path) for path in names)
+  small = (9 * depth) ** -0.25
+  square, wide = (1 / size) ** 0.5, (2 / (size + hidden)) ** 0.5
+  deviation = lambda x: float(jnp.std(x))
+  close = lambda wanted: pytest.approx(wanted, rel=0.05)
+  assert deviation(made.embedding.table[...]) == close(small * size**-0.5)
+  for side, scale in (
+    (made.encoder, 0.67 * depth**-0.25),
+    (made.decoder, small),
+  ):
+    for layer in side:
+      own = layer.attention
+      keys, values = jnp.split(own.key_value.kernel[...], 2, axis=1)
+      assert deviation(own.query.kernel[...]) == close(square * 2**-0.5)
+      assert deviation(keys) == close(square * 2**-0.5)
+      assert deviation(values) == close(scale * square)
+      assert deviation(own.out.kernel[...]) == close(scale * square)
+      for linear in (layer.forward.widen, layer.forward.narrow):
+        assert deviation(linear.kernel[...]) == close(scale * wide)
+  cross = made.decoder[0].source.out.kernel[...]
+  assert deviation(cross) == close(small * square)
+
+
 def test_parameters_of_transformer_base():
   def build():
     rngs = nnx.Rngs(0)

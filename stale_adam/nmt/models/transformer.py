@@ -62,14 +62,22 @@ class Attention(nnx.Module):
 
 
 class Residual(nnx.Module):
-  """The post-norm residual connection, LayerNorm(x + dropout(change))."""
+  """The post-norm residual connection, LayerNorm(x + dropout(change)).
 
-  def __init__(self, size: int, dropout: float, *, rngs: nnx.Rngs) -> None:
-    self.norm = nnx.LayerNorm(size, rngs=rngs)
+  Without a norm it is the sum alone.
+  """
+
+  def __init__(
+    self, size: int, dropout: float, norm: bool, *, rngs: nnx.Rngs
+  ) -> None:
+    if norm:
+      self.norm = nnx.LayerNorm(size, rngs=rngs)
+    self.normalises = norm
     self.dropout = dropout
 
   def __call__(self, x: jax.Array, change: jax.Array, key: Key) -> jax.Array:
-    return self.norm(x + layers.dropout(change, self.dropout, key))
+    x = x + layers.dropout(change, self.dropout, key)
+    return self.norm(x) if self.normalises else x
 
 
 class FeedForward(nnx.Module):
@@ -93,10 +101,11 @@ class Layer(nnx.Module):
     heads: int,
     dropout: float,
     decoder: bool,
+    norm: bool,
     *,
     rngs: nnx.Rngs,
   ) -> None:
-    residual = lambda: Residual(size, dropout, rngs=rngs)
+    residual = lambda: Residual(size, dropout, norm, rngs=rngs)
     self.attention = Attention(size, heads, rngs=rngs)
     self.attended = residual()
     if decoder:
@@ -134,6 +143,8 @@ class Layer(nnx.Module):
 class Transformer(nnx.Module):
   """Encoder and decoder with one tied embedding table.
 
+  A subclass without layer normalisation sets `norm`.
+
   Args:
     vocabulary: number of pieces.
     size: width of the model.
@@ -149,6 +160,8 @@ class Transformer(nnx.Module):
   Source: Vaswani et al. (2017); the paper's section 4.1 ("six encoder and six
     decoder layers").
   """
+
+  norm = True
 
   def __init__(
     self,
@@ -169,7 +182,7 @@ class Transformer(nnx.Module):
     self.dropout = dropout
     self.embedding = layers.Embedding(vocabulary, size, rngs=rngs)
     layer = lambda decoder: Layer(
-      size, hidden, heads, dropout, decoder, rngs=rngs
+      size, hidden, heads, dropout, decoder, self.norm, rngs=rngs
     )
     self.encoder = nnx.List([layer(False) for _ in range(depth)])
     self.decoder = nnx.List([layer(True) for _ in range(depth)])
@@ -291,6 +304,69 @@ class Transformer(nnx.Module):
     x = self.embedding(tokens)
     table = layers.sinusoids(length, x.shape[-1]).astype(x.dtype)
     return layers.dropout(x + table[positions], self.dropout, key)
+
+
+class TFixup(Transformer):
+  """A Transformer without layer normalisation, whose beginning is small.
+
+  Embeddings are normal with the variance 1 / size, matrices uniform (Xavier);
+  queries and keys are divided by sqrt(2). Then, with N layers on each side,
+
+    embeddings, and in the decoder values, outputs and feed-forward:
+      times (9 N)^(-1/4)
+    in the encoder values, outputs and feed-forward:  times 0.67 N^(-1/4)
+
+  It needs no warm-up of the learning rate.
+
+  Args:
+    vocabulary: this and the others are those of `Transformer`.
+    size: likewise.
+    hidden: likewise.
+    heads: likewise.
+    depth: likewise.
+    dropout: likewise.
+    rngs: likewise.
+
+  Source: Huang, Perez, Ba and Volkovs (2020), "Improving Transformer
+    Optimization Through Better Initialization", as in the authors' code.
+  """
+
+  norm = False
+
+  def __init__(
+    self,
+    vocabulary: int,
+    size: int,
+    hidden: int,
+    heads: int,
+    depth: int,
+    dropout: float,
+    *,
+    rngs: nnx.Rngs,
+  ) -> None:
+    super().__init__(vocabulary, size, hidden, heads, depth, dropout, rngs=rngs)
+    table = self.embedding.table  # Its variance is 1 / size already.
+    table[...] = (9 * depth) ** -0.25 * table[...]
+    xavier = jax.nn.initializers.xavier_uniform()
+    draw = lambda *shape: xavier(rngs.params(), shape)
+    sides = (
+      (self.encoder, 0.67 * depth**-0.25),
+      (
+        self.decoder,
+        (9 * depth) ** -0.25,
+      ),
+    )
+    for side, scale in sides:
+      for layer in side:
+        source = [layer.source] if side is self.decoder else []
+        for attention in (layer.attention, *source):
+          attention.query.kernel[...] = 2**-0.5 * draw(size, size)
+          keys, values = 2**-0.5 * draw(size, size), scale * draw(size, size)
+          both = jnp.concatenate([keys, values], axis=1)
+          attention.key_value.kernel[...] = both
+          attention.out.kernel[...] = scale * draw(size, size)
+        layer.forward.widen.kernel[...] = scale * draw(size, hidden)
+        layer.forward.narrow.kernel[...] = scale * draw(hidden, size)
 
 
 def _keys(key: Key, count: int) -> list[Key]:

@@ -1,0 +1,119 @@
+"""Beyond the paper: one recorded order of real threads, and every method on it.
+
+  python -m experiments.beyond.order --scale=tiny
+
+Question: what does a method change if nothing else does? Four workers on real
+host threads train plainly asynchronously; the order of their arrivals is kept
+(`order/<scale>.npz`). Then each method that leaves the policy alone trains on
+the same batches in the same order, from the same parameters, at the base rate.
+So differences from the run without a method are the method's. Three epochs.
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+import jax
+
+from experiments import command
+from experiments.beyond.methods import PLAIN, UNCHANGED, declare, short
+from experiments.ledger import compiled, directory, execute, runs, scales, work
+from experiments.ledger.records import Records
+from experiments.ledger.store import Stored
+from experiments.paper import printed as paper
+from experiments.render import figures
+from experiments.render.report import render
+from stale_adam import files, pools
+from stale_adam.trace import Trace
+from stale_adam.training.record import best
+
+RATE = paper.LEARNING_RATE['transformer']
+WITHOUT, *OTHERS = (
+  short(declare(name, RATE, PLAIN)) for name in ('none', *UNCHANGED)
+)
+RUNS = [WITHOUT, *OTHERS]
+
+
+def report(records: Records) -> str:
+  """BLEU and loss of every method, and the difference from none."""
+  base = records.get(WITHOUT)
+  last = lambda record: record['curve'][-1]['validation_loss']
+  rows = []
+  for run in RUNS:
+    row, found = [run.method, *[records.missing] * 4], records.get(run)
+    if found and base:
+      row[1::2] = f'{best(found):.1f}', f'{last(found):.3f}'
+      row[2::2] = (
+        f'{best(found) - best(base):+.1f}',
+        f'{last(found) - last(base):+.3f}',
+      )
+    rows.append(row)
+  header = ['method', 'BLEU', 'difference', 'validation loss', 'difference']
+  return figures.table(header, rows)
+
+
+def recorded(
+  scale: str, folder: Path, root: Path, data_dir: str | None = None
+) -> Trace:
+  """The order of arrivals: of threads, unless it is there already."""
+  path = folder / f'{scale}.npz'
+  if not path.exists():
+    out = root / 'threads'
+    with directory.hold(out):
+      settings = runs.at(scale, WITHOUT)
+      task = work.task_of(scale, settings, data_dir)
+      execute.execute(
+        *(settings, task, out, 'order', scale, 'threads'),
+        pools.Threads(jax.devices()[: PLAIN.workers]),
+        asked={'pool': 'threads'},
+        overwrite=True,
+      )
+    found = Trace.load(out / 'trace.npz')
+    dataclasses.replace(found, columns={}).save(path)
+  return Trace.load(path)
+
+
+def complete(
+  records: Stored, order: Trace, root: Path, data_dir: str | None = None
+) -> None:
+  """Trains what is missing on the order."""
+  for run in (run for run in RUNS if records.get(run) is None):
+    scale, name = records.scale, runs.name(records.scale, run)
+    settings, out = runs.at(scale, run), root / name
+    print(f'\n{name}', flush=True)
+    with directory.hold(out):
+      records.add(
+        run,
+        execute.execute(
+          settings,
+          work.task_of(scale, settings, data_dir),
+          out,
+          *('order', scale, name),
+          pools.Virtual(order, counterfactual=True),
+          asked={'replay': order.digest()},
+          overwrite=True,
+        ),
+      )
+
+
+def run() -> None:
+  """Trains what is missing, then renders."""
+  scale, folder = command.SCALE.value, command.directory() / 'order'
+  training = not command.PLOT_ONLY.value
+  files.check_writable(folder)
+  data_dir = command.DATA_DIR.value
+  records = Stored(scale, folder, data_dir, training)
+  if training:
+    jax.config.update('jax_num_cpu_devices', PLAIN.workers)
+    root = command.root() / 'order' / scale
+    compiled.use(command.root() / '.compiled')
+    trace = recorded(scale, folder, root, data_dir)
+    complete(records, trace, root, data_dir)
+  every = [
+    records if name == scale else Stored(name, folder) for name in scales.SCALES
+  ]
+  print('\n' + render(sys.modules[__name__], folder, every))
+
+
+if __name__ == '__main__':
+  command.start(run)

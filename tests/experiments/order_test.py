@@ -1,0 +1,56 @@
+"""One order of real threads, on which methods train."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+from invented import Invented, record
+
+from experiments.beyond import order
+from experiments.ledger import runs
+from experiments.ledger.store import Stored
+from stale_adam.trace import Trace
+
+
+def test_differences_are_from_the_run_without_a_method():
+  point = lambda loss: {'validation_loss': loss}
+  found = {
+    order.WITHOUT: record(20.0) | {'curve': [point(3.0), point(2.0)]},
+    order.OTHERS[0]: record(22.5) | {'curve': [point(1.75)]},
+  }
+  text = order.report(Invented(found))
+  cells = [
+    [cell.strip() for cell in line.strip('|').split('|')]
+    for line in text.splitlines()
+  ]
+  assert cells[2] == ['none', '20.0', '+0.0', '2.000', '+0.000']
+  assert cells[3][1:] == ['22.5', '+2.5', '1.750', '-0.250']
+  assert cells[4][1:] == ['not run yet'] * 4
+  assert len(cells) == 2 + len(order.RUNS)
+  assert {run.communication for run in order.RUNS} == {order.PLAIN}
+
+
+@pytest.mark.slow
+def test_methods_follow_the_threads(tmp_path, monkeypatch):
+  """The order is recorded once; a run has its arrivals and other numbers."""
+  names = 'none', 'compensate_delay'
+  few = lambda run: dataclasses.replace(run.budget, epochs=0.1)
+  some = [
+    dataclasses.replace(run, budget=few(run))
+    for run in order.RUNS
+    if run.method in names
+  ]
+  monkeypatch.setattr(order, 'RUNS', some)
+  monkeypatch.setattr(order, 'WITHOUT', some[0])
+  trace = order.recorded('micro', tmp_path, tmp_path / 'runs')
+  again = order.recorded('micro', tmp_path, tmp_path / 'runs')
+  assert trace.digest() == again.digest() and not trace.columns
+  records = Stored('micro', tmp_path, training=True)
+  order.complete(records, trace, tmp_path / 'runs')
+  found = [records.get(run) for run in some]
+  assert {r['trace_sha256'] for r in found} == {trace.digest()}
+  assert len({r['curve'][-1]['validation_loss'] for r in found}) > 1
+  loss = Trace.load(tmp_path / 'runs' / 'threads' / 'trace.npz').columns['loss']
+  name = runs.name('micro', some[0])
+  own = Trace.load(tmp_path / 'runs' / name / 'trace.npz').columns['loss']
+  np.testing.assert_array_equal(own, loss)

@@ -29,6 +29,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from experiments import command
 from experiments.beyond import workers
 from experiments.ledger import runs
@@ -50,6 +52,11 @@ PUSHES = 4000  # Of a dry run.
 SHARE = 0.95  # Of the synchronous best.
 SYNC, GLOBAL, ASYNC = 'synchronous', 'G = N', 'G = 1'  # Keys of workers.PUSHES.
 WORKERS = (4, 8, 16)
+CAPTION = (
+  'On the left the raw speed is that of theory, on the right that of dry runs. '
+  'Bands and bars are two standard errors of the words needed.'
+)
+SPREADS = [i / 20 for i in range(21)]
 CASES = [*((name, 4) for name in CLUSTERS), (PAPER, 8), (PAPER, 16)]
 
 
@@ -205,16 +212,17 @@ def report(records: Records) -> str:
 
 def _advice(records: Records, count: int) -> list[str]:
   """The raw speed from which on asynchronous training takes less time."""
-  slow, fast = next(iter(compared(records, PAPER, count).values()))
-  if not (found := quotient(fast, slow)):
+  if not (words := words_ratio(records, count)):
     return []
-  gain = raw(PAPER, count)[1]
-  words = Ratio(*(None if x is None else x * gain for x in found))
+  curves = _over_spreads(count, words)
+  first = [float(np.interp(1.0, y, SPREADS)) for y in curves]
+  bounds = f' ({first[2]:.2f} to {first[1]:.2f})' if words.error else ''
   return [
     f'With {count} workers, G = {count} needs {words.text(digits=2)} times the '
     'words of synchronous training. So it takes less time on clusters where '
     f'its raw speed is more than {words.value:.2f} times that of synchronous '
-    'training; on others, wait.'
+    'training: if compute times are gamma-distributed, from a coefficient of '
+    f'variation of {first[0]:.2f}{bounds} on. On others, wait.'
   ]
 
 
@@ -249,26 +257,50 @@ def _trained(records: Records) -> str:
 
 
 def draw(path: Path, records: Records) -> None:
-  """Draw the ratios of four workers over the expected wait for the slowest."""
-  lines: dict[str, dict[float, float]] = {}
-  for cluster in CLUSTERS:
-    expected, speeds = raw(cluster, 4)
-    points = {'raw speed, asynchronous / synchronous': speeds, 'equal': 1.0}
+  """Draw the ratio of times over unevenness, and for every other cluster."""
+  lines, points = {}, {}
+  for count in WORKERS:
+    if words := words_ratio(records, count):
+      label = f'{count} workers, G = {count}'
+      lines[label] = SPREADS, *_over_spreads(count, words)
+  for cluster in reversed([name for name in CLUSTERS if 'gamma' not in name]):
     for name, pair in compared(records, cluster, 4).items():
       if found := quotient(*pair):
-        points[f'seconds to {SHARE:.0%}, synchronous / {name}'] = found.value
-    for label, value in points.items():
-      lines.setdefault(label, {})[100 * (expected - 1)] = value
-  ordered = {
-    label: tuple(zip(*sorted(line.items()), strict=True))
-    for label, line in lines.items()
-  }
-  figures.curves(
+        half = 2 * (found.error or 0.0)
+        bounds = found.value - half, found.value + half
+        points.setdefault(name, {})[cluster] = found.value, *bounds
+  figures.wait_or_not(
     path,
-    {'four workers: above 1, synchronous training takes longer': ordered},
-    'expected wait in a synchronous update, % of an asynchronous round',
-    'ratio',
+    lines,
+    points,
+    'coefficient of variation of gamma-distributed compute times',
+    'time to 95% of the best BLEU, synchronous / other',
   )
+
+
+def words_ratio(records: Records, count: int) -> Ratio | None:
+  """Words needed by G = N, over those of synchronous training."""
+  slow, fast = next(iter(compared(records, PAPER, count).values()))
+  if not (found := quotient(fast, slow)):
+    return None
+  gain = raw(PAPER, count)[1]
+  return Ratio(*(None if x is None else x * gain for x in found))
+
+
+def _over_spreads(
+  count: int, words: Ratio
+) -> tuple[list[float], list[float], list[float]]:
+  """The ratio of times at every spread, with two standard errors of words."""
+  usual = workers.declare(count, SYNC).clock(1.0)
+  speeds = []
+  for spread_ in SPREADS:
+    shape = 'gamma' if spread_ else 'equal'
+    clock = dataclasses.replace(usual, distribution=shape, spread=spread_)
+    rate = theory.asynchronous_rate(clock, count, count)
+    speeds.append(theory.synchronous_seconds(clock, count) * rate / count)
+  half = 2 * (words.error or 0.0)
+  over = lambda ratio: [speed / ratio for speed in speeds]
+  return over(words.value), over(words.value + half), over(words.value - half)
 
 
 if __name__ == '__main__':

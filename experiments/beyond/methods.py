@@ -107,6 +107,10 @@ PULLING_LATE = {
   'torn_reads': (LOWER, LATE),
 }
 TRIED = UNCHANGED | POLICIES | WITHOUT_ADAM | LOCALLY | PULLING_LATE
+CAPTION = (
+  'A point is the mean over the seeds of a method at its best rate. Nothing is '
+  'better in both than what the line joins.'
+)
 UNEQUAL = ('half', 'gamma1')
 
 

@@ -91,6 +91,58 @@ def rows(
   _save(figure, path)
 
 
+def wait_or_not(
+  path: str | os.PathLike,
+  lines: Mapping[str, Sequence[Sequence[float]]],
+  dots: Mapping[str, Mapping[str, tuple[float, float, float]]],
+  x_label: str,
+  ratio_label: str,
+) -> None:
+  """Draw where a ratio of times is above 1: over a number, and by name.
+
+  Args:
+    path: of the PNG.
+    lines: x, y, and the lowest and highest y, by label.
+    dots: y, and its bounds, by label and by the name on the axis.
+    x_label: of the lines.
+    ratio_label: of both panels; above 1 it does not pay to wait.
+  """
+  figure = Figure(figsize=(11, 4.8), layout='constrained')
+  left, right = figure.subplots(1, 2, width_ratios=(3, 2))
+  for i, (label, (x, y, low, high)) in enumerate(lines.items()):
+    left.fill_between(x, low, high, alpha=0.2, lw=0, color=_COLOURS[i])
+    left.plot(x, y, color=_COLOURS[i], label=label)
+  names = list(dict.fromkeys(itertools.chain(*dots.values())))
+  for i, (label, of) in enumerate(dots.items()):
+    y = [names.index(name) + 0.15 * (i - 1) for name in of]
+    values = [value for value, *_ in of.values()]
+    errors = [[v - low, high - v] for v, low, high in of.values()]
+    right.errorbar(
+      values,
+      y,
+      xerr=[*zip(*errors, strict=True)],
+      fmt=_MARKERS[i],
+      color=_COLOURS[i + len(lines)],
+      label=f'four workers, {label}',
+      markersize=5,
+      lw=1,
+    )
+  right.set_yticks(range(len(names)), names)
+  left.set(xlabel=x_label, ylabel=ratio_label)
+  right.set(xlabel=ratio_label)
+  left.axhline(1, color='black', lw=1)
+  right.axvline(1, color='black', lw=1)
+  place = {'color': '#555555', 'fontsize': 9, 'transform': left.transAxes}
+  left.text(0.02, 0.96, 'above 1: do not wait', va='top', **place)
+  left.text(0.98, 0.03, 'below 1: wait', ha='right', **place)
+  for axes in (left, right):
+    axes.grid(alpha=0.3)
+    axes.spines[['top', 'right']].set_visible(False)
+  if lines or dots:
+    figure.legend(loc='outside lower center', ncols=3, frameon=False)
+  _save(figure, path)
+
+
 def points(
   path: str | os.PathLike,
   groups: Mapping[str, Mapping[str, tuple[float, float]]],

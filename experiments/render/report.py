@@ -13,6 +13,10 @@ from stale_adam import files
 from stale_adam.training import record as record_lib
 
 Lines = Mapping[str, Mapping[str, Settings]]  # A figure's, by model and label.
+_CAPTION = (
+  'Lines are means over the seeds. Bands reach from the lowest to the highest '
+  'seed.'
+)
 _METRICS = {'bleu': 'BLEU'}  # As people write them.
 _UNITS = {'words_per_second': 'words/s'}
 
@@ -153,8 +157,9 @@ def render(
 ) -> str:
   """Write an experiment's Markdown and figures; returns the Markdown.
 
-  The claim is the module's docstring. A section follows for each scale with at
-  least one record, or a single one for an experiment that trains nothing.
+  The claim is the module's docstring, `CAPTION` what it says below its picture
+  instead of the usual. A section follows for each scale with at least one
+  record, or a single one for an experiment that trains nothing.
 
   Raises:
     ValueError: if a scale has records of several texts and none is named.
@@ -171,10 +176,7 @@ def render(
       picture = f'{name}-{records.scale}.png'
       module.draw(directory / picture, records)
       parts.append(f'![{heading}]({picture})')
-      parts.append(
-        'Lines are means over the seeds. Bands reach from the lowest to the '
-        'highest seed.'
-      )
+      parts.append(getattr(module, 'CAPTION', _CAPTION))
     parts.append(module.report(records))
   if not module.RUNS:
     parts.append(module.report(None))

@@ -211,9 +211,9 @@ def apply(
       parameters. A message of None is part of another push of the update.
     decision: what to do.
     optimizer: any optax transformation. If it takes extra arguments, it gets
-      `pushes`, how many the sum has, `staleness`, their mean, and `stalest`,
-      their largest, float32 scalars. If it needs `value`, it gets the mean loss
-      of these pushes, too.
+      `pushes`, their number in the sum, `staleness`, their mean staleness, and
+      `stalest`, the largest, float32 scalars. If it needs `value`, it gets the
+      mean loss of these pushes, too.
     per_push: runs on every push that is used, before the sum. If it takes extra
       arguments, it gets `pulled`, and `staleness` and `worker` of the push,
       int32 scalars.
@@ -442,7 +442,11 @@ def serve(
       server, pool, decision.reply, push.seconds, decision.restart
     )
     push = push._replace(
-      message=None, memory=None, used=decision.use, settings=run.settings
+      message=None,
+      memory=None,
+      used=decision.use,
+      restarted=len(decision.restart),
+      settings=run.settings,
     )
     del arrived, pulled, before  # Their memory is not held while we yield.
     yield push, server

@@ -15,7 +15,13 @@ from stale_adam import checks, files
 
 _FORMAT = 2
 TIMES = ('pulled', 'started', 'computed', 'arrived')
-_WHOLE = ('pulled_version', 'staleness', 'staleness_pushes', 'used')
+_WHOLE = (
+  'pulled_version',
+  'staleness',
+  'staleness_pushes',
+  'used',
+  'restarted',
+)
 _REAL = ('age_seconds', 'loss')
 _LONG = ('nbytes',)
 
@@ -86,10 +92,11 @@ class Trace:
   ) -> 'Trace':
     """Make the trace of a run from the pushes that `serve` yielded.
 
-    Columns are pulled_version, staleness, staleness_pushes and used (int32),
-    nbytes (int64), age_seconds and loss (float32), whatever was measured
-    (float32) and, if the pool knows them, pulled, started, computed and arrived
-    (float64). The version in force on arrival is pulled_version + staleness.
+    Columns are pulled_version, staleness, staleness_pushes, used and restarted
+    (int32), nbytes (int64), age_seconds and loss (float32), whatever was
+    measured (float32) and, if the pool knows them, pulled, started, computed
+    and arrived (float64). The version in force on arrival is pulled_version +
+    staleness.
 
     Args:
       pushes: `worker.Push`es, in order. Their settings, policy and seed, are

@@ -59,6 +59,7 @@ class Push(NamedTuple):
     staleness_pushes: pushes that the server received since the pull.
     age_seconds: since the arrival that the pull was the reply to.
     used: whether the push went into the sum; otherwise it was dropped.
+    restarted: workers that abandoned their work when this push arrived.
     nbytes: that the message takes on its way.
     measured: what `measure` returned, by name; None if nothing is measured.
     settings: of the run: policy and seed. Shared by all pushes of a run.
@@ -76,6 +77,7 @@ class Push(NamedTuple):
   staleness_pushes: int = 0
   age_seconds: float = 0.0
   used: bool = True
+  restarted: int = 0
   nbytes: int = 0
   measured: Mapping[str, Any] | None = None
   settings: Mapping[str, Any] | None = None

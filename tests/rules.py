@@ -53,9 +53,9 @@ def first_workers(policy):
 
 def fresh_pushes(policy):
   def decide(a):
-    if a.staleness:
-      return False, False, [a.worker]
-    return True, a.summed == policy.pushes - 1, [a.worker]
+    last = a.summed == policy.pushes - 1
+    others = [w for w in range(policy.workers) if w != a.worker]
+    return True, last, [a.worker], True, others if last else []
 
   return decide
 
@@ -261,7 +261,7 @@ def predicted(staleness):
   return reply
 
 
-def ringleader(workers):
+def last_pushes(workers):
   def make():
     last = {}
 
@@ -337,6 +337,24 @@ def revised(a):
   return make
 
 
+def torn(shards, newer):
+  """Every leaf of the published version, or of the newest where `newer` says.
+
+  Args:
+    shards: leaf i is on shard i mod shards.
+    newer: `newer(version, worker)`, a list of bools by shard.
+  """
+
+  def reply(published, optimizer, who, version, params):
+    which = newer(version, who)
+    return {
+      k: (params if which[i % shards] else published)[k]
+      for i, k in enumerate(sorted(params))
+    }
+
+  return reply
+
+
 def walked(inner, push='change'):
   """Local updates; every worker keeps the state of its `inner` optimizer."""
 
@@ -359,9 +377,9 @@ def own_push(inner):
 
   def walk(pulled, ids, memory):
     optimizer = memory.get('optimizer') or inner()
-    last = memory.get('push') or dict.fromkeys(pulled, 0.0)
-    last = {k: np.zeros_like(pulled[k]) + g for k, g in last.items()}
-    local, total = optimizer.update(pulled, last), dict.fromkeys(pulled, 0.0)
+    local, total = pulled, dict.fromkeys(pulled, 0.0)
+    if 'push' in memory:
+      local = optimizer.update(pulled, memory['push'])
     for i in ids:
       _, g = reference.loss_and_gradient(local, i)
       total = {k: total[k] + g[k] for k in g}

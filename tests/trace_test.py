@@ -148,6 +148,7 @@ def test_columns_of_pushes():
     'staleness': ('int32', [0, 1, 1, 1]),
     'staleness_pushes': ('int32', [0, 1, 1, 1]),
     'used': ('int32', [1, 1, 1, 1]),
+    'restarted': ('int32', [0, 0, 0, 0]),
     'age_seconds': ('float32', [0.375, 0.5, 0.875, 1.0]),
     'loss': ('float32', [0.75, 1.0, 1.75, 2.0]),
     'nbytes': ('int64', [0, 0, 0, 0]),

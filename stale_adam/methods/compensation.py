@@ -6,13 +6,17 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stale_adam import sums
+from stale_adam.methods import parts
+
 
 class GapState(NamedTuple):
   """What the size of an update is estimated from.
 
   Attributes:
     last: the parameters at the last push.
-    square: mean square of the updates so far, elementwise.
+    square: mean square of the updates so far, elementwise; both in float32
+      where parameters are narrower.
     count: updates in it, an int32 scalar.
   """
 
@@ -35,7 +39,8 @@ def compensate_delay(
     g <- g + s g g (theta - theta_pulled)
 
   elementwise: g g approximates the diagonal of the Hessian. The strength s is
-  constant (DC-ASGD-c), or adaptive if there is a decay d (DC-ASGD-a):
+  constant (DC-ASGD-c), or adaptive if there is a decay d (DC-ASGD-a). It is
+  that of one gradient: with L summed in a push, g g grows as L^2.
 
     ms <- d ms + (1 - d) g g        s = strength / sqrt(ms + 1e-7)
 
@@ -74,20 +79,16 @@ def compensate_delay(
     **extra_args: Any,
   ) -> tuple[optax.Updates, CompensateState]:
     del extra_args
-    if params is None:
-      raise ValueError(
-        'params=None: compensate_delay compares the current parameters with '
-        'those pulled; call update(g, state, params, pulled=...)'
-      )
+    now = parts.needed(params, 'compensate_delay')
     correct = lambda g, s, x, old: g + s * g * g * (x - old)
     if decay is None:
       constant = jax.tree.map(lambda g: strength, updates)
-      return jax.tree.map(correct, updates, constant, params, pulled), state
+      return jax.tree.map(correct, updates, constant, now, pulled), state
     square = jax.tree.map(
       lambda ms, g: decay * ms + (1 - decay) * g * g, state.mean_square, updates
     )
     adaptive = jax.tree.map(lambda ms: strength / jnp.sqrt(ms + 1e-7), square)
-    new = jax.tree.map(correct, updates, adaptive, params, pulled)
+    new = jax.tree.map(correct, updates, adaptive, now, pulled)
     return new, CompensateState(square)
 
   return optax.GradientTransformationExtraArgs(
@@ -127,10 +128,8 @@ def reduce_by_gap(
     raise ValueError(f'decay={decay}: use a number in [0, 1)')
 
   def init(params: optax.Params) -> GapState:
-    zeros = jax.tree.map(jnp.zeros_like, params)
-    return GapState(
-      jax.tree.map(jnp.array, params), zeros, jnp.zeros((), jnp.int32)
-    )
+    last = sums.widened(jax.tree.map(jnp.array, params))
+    return GapState(last, optax.tree.zeros_like(last), jnp.zeros((), jnp.int32))
 
   def update(
     updates: optax.Updates,
@@ -141,12 +140,8 @@ def reduce_by_gap(
     **extra_args: Any,
   ) -> tuple[optax.Updates, GapState]:
     del extra_args
-    if params is None:
-      raise ValueError(
-        'params=None: reduce_by_gap compares the current parameters with those '
-        'pulled; call update(g, state, params, pulled=...)'
-      )
-    moved = jax.tree.map(jnp.subtract, params, state.last)
+    now = sums.widened(parts.needed(params, 'reduce_by_gap'))
+    moved = jax.tree.map(jnp.subtract, now, state.last)
     # With several pushes per update, most find the parameters as they were.
     updated = jnp.stack([jnp.any(x != 0) for x in jax.tree.leaves(moved)]).any()
     count = state.count + updated
@@ -157,11 +152,11 @@ def reduce_by_gap(
     known = 1 - decay ** jnp.maximum(count, 1).astype(jnp.float32)
 
     def reduce(g: Any, ms: Any, x: Any, old: Any) -> Any:
-      size = jnp.sqrt(ms / known.astype(ms.dtype)) + 1e-8
-      return g / (1 + jnp.abs(x - old) / size)
+      size = jnp.sqrt(ms / known) + 1e-8
+      return (g / (1 + jnp.abs(x - old) / size)).astype(g.dtype)
 
-    reduced = jax.tree.map(reduce, updates, square, params, pulled)
-    return reduced, GapState(params, square, count)
+    reduced = jax.tree.map(reduce, updates, square, now, pulled)
+    return reduced, GapState(now, square, count)
 
   return optax.GradientTransformationExtraArgs(
     init,

@@ -76,8 +76,9 @@ def drop_gradients(rate: float = 0.99) -> Worker:
     ValueError: if the rate is not in [0, 1).
 
   Source: Aji and Heafield (2017), "Sparse Communication for Distributed
-    Gradient Descent". They estimate the threshold from a sample; ours is exact,
-    over all matrices together.
+    Gradient Descent". They estimate the threshold of each shard of the
+    parameters from a sample; ours is exact, over all. Their pulls are sparse,
+    too, with the elements that were sent, and their first pushes are whole.
   """
   if not 0 <= rate < 1:
     raise ValueError(f'rate={rate}: drop a share in [0, 1)')
@@ -122,8 +123,8 @@ def keep_dropped(
     x = theta_pulled + o;   g at x;   u = g + r;   sent as of `drop_gradients`
     r <- u - sent;          o <- o + inner(g - sent)
 
-  and o <- 0 after every so many pushes. So a worker does not go on without what
-  it has found out itself.
+  and o <- 0 after every so many pushes. So a worker keeps the effect of the
+  gradients that it has not sent.
 
   Args:
     inner: the worker's optimizer, which keeps its state.
@@ -173,12 +174,12 @@ def keep_dropped(
     loss, found = gradient(local, batches)
     return loss, *end(local, found, memory)
 
-  nbytes = lambda params, sent: _sparse(params, 1 - rate)
+  nbytes = lambda params, pushes: _sparse(params, 1 - rate)
   return Worker(init, compute, nbytes)
 
 
 def _above(threshold: Any, tree: Any) -> Any:
-  """Where an element is as large as the threshold, or NaN: it must show."""
+  """Where an element is at least the threshold; NaN is, so that it is sent."""
   below = lambda u: jnp.abs(u).astype(threshold.dtype) < threshold
   return jax.tree.map(lambda u: ~below(u), tree)
 
@@ -227,7 +228,8 @@ def compress_deeply(
       is out of range.
 
   Source: Lin, Han, Mao, Wang and Dally (2018), "Deep Gradient Compression".
-    They choose the threshold in each matrix; ours is over all together.
+    They choose the threshold in each matrix, ours is over all together, and
+    stay an epoch in each stage. We know the clipping by N from memory only.
   """
   checks.whole('workers', workers, 1)
   checks.whole('pushes', pushes, 1)
@@ -249,9 +251,10 @@ def compress_deeply(
       g = jax.tree.map(lambda g: factor.astype(g.dtype) * g, g)
     m = jax.tree.map(lambda m, g: momentum * m + g, state.momentum, g)
     v = jax.tree.map(jnp.add, state.velocity, m)
-    found = jnp.sort(jnp.abs(ravel_pytree(v)[0]), descending=True)
+    found = jnp.abs(ravel_pytree(v)[0])
     counts = [_count(density, found.size) for density in densities]
     stage = jnp.minimum(state.count // pushes, len(counts) - 1)
+    found = jax.lax.top_k(found, max(counts))[0]
     keep = _above(found[jnp.array(counts)[stage] - 1], v)
     sent = jax.tree.map(lambda k, x: jnp.where(k, x, 0), keep, v)
     rest = lambda tree: jax.tree.map(
@@ -260,7 +263,8 @@ def compress_deeply(
     return sent, DeepState(rest(m), rest(v), state.count + 1)
 
   def nbytes(params: Params, sent: int) -> int:
-    return _sparse(params, densities[min(sent // pushes, len(densities) - 1)])
+    stage = min(sent // pushes, len(densities) - 1)
+    return _sparse(params, densities[stage])
 
   return _sender(init, compress, nbytes)
 
@@ -279,15 +283,15 @@ def send_signs() -> Worker:
 
   Source: Seide, Fu, Droppo, Li and Yu (2014), "1-Bit Stochastic Gradient
     Descent and its Application to Data-Parallel Distributed Training of Speech
-    DNNs".
+    DNNs". There the server's answer is quantised in the same way.
   """
 
   def nbytes(params: Params, pushes: int) -> int:
     del pushes
     leaves = jax.tree.leaves(params)
-    means = sum(
-      2 * x[:1].nbytes if x.ndim > 1 else 2 * x.itemsize for x in leaves
-    )
+    # Of a matrix, two numbers a column; of a vector, two.
+    columns = lambda x: x.size // x.shape[0] if x.ndim else 1
+    means = sum(2 * columns(x) * x.dtype.itemsize for x in leaves)
     return -(-_elements(params) // 8) + means
 
   return _sender(_nothing, _signs, nbytes)
@@ -360,13 +364,15 @@ def _quantised(
   keys = jax.random.split(own, len(leaves))
 
   def rounded(g: jax.Array, key: jax.Array) -> jax.Array:
-    shape = g.shape
-    g = jnp.pad(g.ravel(), (0, -g.size % bucket)).reshape(-1, bucket)
+    shape, dtype = g.shape, g.dtype
+    g = g.astype(jnp.promote_types(dtype, jnp.float32)).ravel()
+    g = jnp.pad(g, (0, -g.size % bucket)).reshape(-1, bucket)
     norm = jnp.sqrt(jnp.sum(g * g, axis=1, keepdims=True))
     scaled = levels * jnp.abs(g) / jnp.where(norm > 0, norm, 1)
     up = jnp.floor(scaled + jax.random.uniform(key, g.shape, g.dtype))
     sent = norm * jnp.sign(g) * up * (1 / levels)
-    return sent.ravel()[: np.prod(shape, dtype=int)].reshape(shape)
+    sent = sent.ravel()[: np.prod(shape, dtype=int)].reshape(shape)
+    return sent.astype(dtype)
 
   sent = map(rounded, leaves, keys)
   return jax.tree.unflatten(structure, list(sent)), key

@@ -133,13 +133,16 @@ def diloco(
 ) -> dict[str, Any]:
   """Local AdamW, and Nesterov's momentum on the mean change: DiLoCo.
 
+    x_w: H local updates;   d = mean_w (theta_pulled - x_w)
+    m <- mu m + d;          theta <- theta - eta (d + mu m)
+
   Args:
     inner: the workers' optimizer, AdamW in the source; workers keep its state.
-    outer_rate: of the server's SGD.
-    momentum: of the server's SGD.
+    outer_rate: eta.
+    momentum: mu.
 
   Returns:
-    `worker` and `optimizer`; for a synchronous policy, H of 8 and more.
+    `worker` and `optimizer`; for a synchronous policy.
 
   Source: Douillard et al. (2023), "DiLoCo: Distributed Low-Communication
     Training of Language Models". Their H is 500.
@@ -232,9 +235,12 @@ def downpour(
 ) -> dict[str, Any]:
   """Local updates that push their gradients, and Adagrad: Downpour.
 
+    x_w: H local updates;   g = sum of their gradients
+    z <- z + g^2;           theta <- theta - eta g / sqrt(z)
+
   Args:
     inner: the workers' optimizer, SGD in the source.
-    server_rate: of the server's Adagrad.
+    server_rate: eta; z is optax's, 0.1 at first.
 
   Returns:
     `worker` and `optimizer`.
@@ -250,6 +256,8 @@ def downpour(
 
 def worker_adam(inner: optax.GradientTransformation) -> dict[str, Any]:
   """Every worker has its own Adam and pushes its change, which is added.
+
+    x_w: H local updates;   theta <- theta - (theta_pulled - x_w)
 
   Args:
     inner: the workers' optimizer; workers keep its state.
@@ -267,9 +275,9 @@ def apply_own_push(optimizer: optax.GradientTransformation) -> Worker:
 
     x <- theta_pulled + optimizer(last push);   push <- sum of gradients at x
 
-  So a worker does not wait to see its own contribution, which the server will
-  apply, too: for policies whose pulls lag behind, such as `OneRoundLate`, or
-  `Communication` with pull_every > 1.
+  So a worker does not wait to see its own contribution. The server applies it,
+  too: if a pull has it already, it counts twice. For policies whose pulls lag
+  behind by one push of each worker, as those of `OneRoundLate`.
 
   Args:
     optimizer: of the worker, which keeps its state.
@@ -284,21 +292,33 @@ def apply_own_push(optimizer: optax.GradientTransformation) -> Worker:
 
   def init(params: Params, worker: int) -> Any:
     del worker
-    return optimizer.init(params), optax.tree.zeros_like(params)
+    zeros = optax.tree.zeros_like(params)
+    return optimizer.init(params), zeros, jnp.zeros((), bool)
 
   def compute(
     gradient: Callable[..., Any], params: Params, batches: Any, memory: Any
   ) -> tuple[Any, Any, Any]:
     local, state = _apply(optimizer, params, *memory)
     loss, found = gradient(local, batches)
-    return loss, found, (state, found)
+    return loss, found, (state, found, jnp.ones((), bool))
 
   return Worker(init, compute)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _apply(
-  optimizer: optax.GradientTransformation, params: Params, state: Any, push: Any
+  optimizer: optax.GradientTransformation,
+  params: Params,
+  state: Any,
+  push: Any,
+  pushed: Any,
 ) -> tuple[Params, Any]:
-  updates, state = optimizer.update(push, state, params)
-  return optax.apply_updates(params, updates), state
+  """The parameters after the last push, and the optimizer's state."""
+  updates, after = optimizer.update(push, state, params)
+  new = optax.apply_updates(params, updates), after
+  choose = lambda x, y: jnp.where(pushed, x, y)
+  return jax.tree.map(choose, new, (params, state))
+
+
+# Compiled for the optimizer of one run.
+PROGRAMS = (_between, _last, _apply)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from stale_adam import checks
+from stale_adam.methods import parts
 
 
 class BufferState(NamedTuple):
@@ -135,13 +136,11 @@ def smega2(
     Deep Neural Network Training With a Single Momentum Buffer", as in the
     authors' code by default.
   """
-  schedule: Any = learning_rate
-  if not callable(learning_rate):
-    schedule = lambda count: jnp.asarray(learning_rate, jnp.float32)
+  schedule = parts.schedule(learning_rate)
 
   def reply(server: Any, worker: Any) -> Any:
     del worker
-    (state, *_) = server.optimizer_state
+    state = parts.state_of(BufferState, server.optimizer_state, 'smega2')
     rate = momentum * schedule(server.version)
     since = (state.count % workers).astype(jnp.float32)
     of_m, of_b = workers + since * (momentum - 1), since * (1 / workers)

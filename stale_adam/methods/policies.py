@@ -127,7 +127,7 @@ class FirstWorkers(_Workers):
   def decide(self, arrival: Arrival) -> Decision:
     if arrival.summed + 1 < self.first:
       return Decision()
-    others = [w for w in range(self.workers) if w not in arrival.waiting]
+    others = sorted({*range(self.workers)} - {*arrival.waiting})
     return Decision(update=True, reply=arrival.waiting, restart=others)
 
 
@@ -136,8 +136,8 @@ class FreshPushes(_Workers):
   """K-batch-sync, Rennala: an update uses K pushes of the current version.
 
   Whoever pushes is answered at once: with the same snapshot and other batches
-  until the update is made. So fast workers push several times. A push of an
-  older version is dropped.
+  until the update is made. So fast workers push several times. Then all others
+  are restarted, so that nothing is ever stale.
 
   Attributes:
     workers: N.
@@ -160,9 +160,11 @@ class FreshPushes(_Workers):
     checks.whole('pushes', self.pushes, 1, MOST)
 
   def decide(self, arrival: Arrival) -> Decision:
-    use = arrival.staleness == 0
-    update = use and arrival.summed + 1 == self.pushes
-    return Decision(use, update, reply=(arrival.worker,))
+    me = arrival.worker
+    if arrival.summed + 1 < self.pushes:
+      return Decision(reply=(me,))
+    others = [w for w in range(self.workers) if w != me]
+    return Decision(update=True, reply=(me,), restart=others)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +173,7 @@ class FirstToFinish(_Workers):
 
   They wait for the update and pull the new version; the others go on with what
   they have, which will be stale. K may grow during the run, which lowers the
-  staleness when it matters most. With K = N this is synchronous training, with
+  staleness later on. With K = N this is synchronous training, with
   K = 1 plain asynchronous training.
 
   Attributes:
@@ -215,14 +217,15 @@ class FirstToFinish(_Workers):
 
 @dataclasses.dataclass(frozen=True)
 class StaleSynchronous(_Workers):
-  """Stale synchronous parallel: nobody gets more than s pushes ahead.
+  """Stale synchronous parallel: who is more than s pushes ahead waits.
 
   Every push is an update. Its worker is answered unless it has made more than s
   pushes more than the slowest worker; then it waits for that one.
 
   Attributes:
     workers: N.
-    slack: s, the largest lead in pushes; 0 is a barrier after every round.
+    slack: s, the largest lead in pushes with which a worker goes on; 0 is a
+      barrier after every round.
     local_accumulation: L, gradients that a worker sums before it pushes.
 
   Raises:
@@ -247,11 +250,12 @@ class StaleSynchronous(_Workers):
 
 @dataclasses.dataclass(frozen=True)
 class OneRoundLate(_Workers):
-  """Synchronous training that computes while it communicates.
+  """Synchronous training whose workers pull the version before the newest.
 
-  An update uses the pushes of all workers, as in synchronous training. But they
-  pull the version before it, which they could have had while the update was
-  being made. So every push is exactly one update stale, after the first round.
+  An update uses the pushes of all workers. They pull the version before it, as
+  if they had begun to compute while it was made and sent. So every push is
+  exactly one update stale, after the first round. Pools do not overlap the two:
+  a clock for it has push_seconds and pull_seconds of 0.
 
   Attributes:
     workers: N, at least 2.

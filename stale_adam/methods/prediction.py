@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from stale_adam.methods import parts
 from stale_adam.problem import Params
 from stale_adam.server import Reply, Visible
 
@@ -51,9 +52,7 @@ def predict_weights(
   """
   if not (staleness >= 0 and math.isfinite(staleness)):
     raise ValueError(f'staleness={staleness} counts updates: use 0 or more')
-  schedule: Any = learning_rate
-  if not callable(learning_rate):
-    schedule = lambda count: jnp.asarray(learning_rate, jnp.float32)
+  schedule = parts.schedule(learning_rate)
   terms = [
     (s, min(1.0, staleness - s + 1) * b1**s)
     for s in range(1, math.ceil(staleness) + 1)
@@ -62,15 +61,10 @@ def predict_weights(
 
   def reply(server: Visible, worker: Any) -> Params:
     del worker
-    is_adam = lambda x: isinstance(x, optax.ScaleByAdamState)
-    states = jax.tree.leaves(server.optimizer_state, is_leaf=is_adam)
-    states = [x for x in states if is_adam(x)]
-    if len(states) != 1:
-      raise ValueError(
-        f'the optimizer has {len(states)} states of Adam: predict_weights needs'
-        ' exactly one, as sa.adam has'
-      )
-    return predict(server.published, states[0])
+    adam = parts.state_of(
+      optax.ScaleByAdamState, server.optimizer_state, 'predict_weights'
+    )
+    return predict(server.published, adam)
 
   return reply
 

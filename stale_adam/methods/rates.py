@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 
 from stale_adam import checks
+from stale_adam.methods import parts
 
 
 def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
@@ -96,15 +97,15 @@ class CorrectState(NamedTuple):
   count: Any
 
 
-def correct_rate(updates: int) -> optax.GradientTransformationExtraArgs:
-  """Divide the rate by the staleness at first, and by less and less.
+def correct_rate(length: int) -> optax.GradientTransformationExtraArgs:
+  """Divide the rate by the staleness early on; fade this out over T updates.
 
     s = max(1, tau)^-(1 - min(t / T, 1))
 
   after t updates: PipeMare's first technique. For use after an optimizer.
 
   Args:
-    updates: T, after which nothing is corrected; a quarter of a run.
+    length: T, updates after which nothing is corrected; a quarter of a run.
 
   Returns:
     A transformation whose update needs `staleness`.
@@ -114,9 +115,9 @@ def correct_rate(updates: int) -> optax.GradientTransformationExtraArgs:
 
   Source: Yang, Zhang, Li, Re, Aberger and De Sa (2021), "PipeMare:
     Asynchronous Pipeline Parallel DNN Training", where tau is that of a stage.
-    That staleness below 1 counts as 1 is ours.
+    There t counts from 1. That staleness below 1 counts as 1 is ours.
   """
-  share = 1 / checks.whole('updates', updates, 1)
+  share = 1 / checks.whole('length', length, 1)
 
   def init(params: optax.Params) -> CorrectState:
     del params
@@ -175,17 +176,13 @@ def scale_by_distance(
     **extra_args: Any,
   ) -> tuple[optax.Updates, optax.OptState]:
     del extra_args
-    if params is None:
-      raise ValueError(
-        'params=None: scale_by_distance compares the current parameters with '
-        'those pulled; call update(g, state, params, pulled=...)'
-      )
-    apart = jax.tree.map(jnp.subtract, params, pulled)
+    now = parts.needed(params, 'scale_by_distance')
+    apart = jax.tree.map(jnp.subtract, now, pulled)
     square = optax.tree.norm(apart, squared=True)
     return _times(limit / jnp.maximum(limit, square), updates), state
 
   return optax.GradientTransformationExtraArgs(
-    _stateless,
+    parts.stateless,
     update,  # type: ignore[arg-type]  # optax's type has no `pulled`.
   )
 
@@ -212,7 +209,7 @@ def average_pushes() -> optax.GradientTransformationExtraArgs:
     return jax.tree.map(lambda g: g / pushes.astype(g.dtype), updates), state
 
   return optax.GradientTransformationExtraArgs(
-    _stateless,
+    parts.stateless,
     update,  # type: ignore[arg-type]  # optax's type has no `pushes`.
   )
 
@@ -245,8 +242,9 @@ def fadas(
     ValueError: if tau_c is not a whole number from 0 on.
 
   Source: Wang et al. (2024), "FADAS: Towards Federated Adaptive Asynchronous
-    Optimization", as in their code. Their equation has min(rate, 1 / tau_max),
-    and their code takes the largest second moment before its correction.
+    Optimization". We follow their code, not their equation, which has
+    min(rate, 1 / tau_max). One difference remains: optax takes the largest
+    second moment after the correction of its bias, their code before.
   """
   checks.whole('tolerated', tolerated, 0)
   lower = lambda tau: jnp.where(tau > tolerated, 1 / jnp.maximum(1.0, tau), 1.0)
@@ -259,11 +257,6 @@ def fadas(
 
 def _times(factor: Any, updates: optax.Updates) -> optax.Updates:
   return jax.tree.map(lambda g: factor.astype(g.dtype) * g, updates)
-
-
-def _stateless(params: optax.Params) -> optax.OptState:
-  del params
-  return optax.EmptyState()
 
 
 def _scaled(
@@ -283,4 +276,4 @@ def _scaled(
     number = jnp.asarray(extra_args[told], jnp.float32)
     return _times(weight(number), updates), state
 
-  return optax.GradientTransformationExtraArgs(_stateless, update)
+  return optax.GradientTransformationExtraArgs(parts.stateless, update)

@@ -15,15 +15,15 @@ def torn_reads(shards: int, seed: int = 0) -> Reply:
   """Reply with leaves of two versions, as a pull that an update overtakes.
 
   Leaf i lies on shard i mod S. Shard 0 is read first and has the published
-  version; each other one, the published version or the one in force, by a coin
-  of (seed, version, worker, shard). So a run is a function of the order of
-  arrivals as ever, and replays. Only if pulls lag behind updates are there two
-  versions: use `OneRoundLate`, or `Communication` with pull_every > 1, on whose
-  staleness torn reads improve.
+  version. Each other one has the published version or the one in force, at
+  random, as a function of seed, version, worker and shard: so a run is a
+  function of the order of arrivals, as always, and replays. There are two
+  versions only if pulls lag behind updates: use `OneRoundLate`, or
+  `Communication` with pull_every > 1, where torn reads are fresher.
 
   Args:
     shards: S; one never tears.
-    seed: of the coins.
+    seed: of what is read.
 
   Returns:
     A reply for `serve` and `simulate`.
@@ -33,8 +33,8 @@ def torn_reads(shards: int, seed: int = 0) -> Reply:
       to 2**32 - 1.
 
   Source: Recht, Re, Wright and Niu (2011), "Hogwild!", for reads without a
-    lock; Marian shards its asynchronous server. The coins are ours: a real
-    server's depend on time.
+    lock; Marian shards its asynchronous server. On a real server time decides
+    which version is read.
   """
   checks.whole('shards', shards, 1)
   checks.seed(seed)

@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from stale_adam import checks
+from stale_adam import checks, sums
+from stale_adam.methods import parts
 
 
 class Table(NamedTuple):
@@ -31,6 +32,7 @@ def transformation(
   rule: Rule,
   entry: Callable[[Any], Any] = optax.tree.zeros_like,
   shared: Callable[[Any], Any] = lambda params: (),
+  after: Callable[[Any, Any], Any] = lambda message, entries: message,
 ) -> optax.GradientTransformationExtraArgs:
   """A transformation of pushes that reads and writes the pusher's entry.
 
@@ -39,6 +41,7 @@ def transformation(
     rule: what to do with a push.
     entry: of every worker, from the initial parameters.
     shared: likewise, what all share.
+    after: the message, from that of the rule and all entries.
 
   Returns:
     A transformation whose state is a `Table`, N times as large as the
@@ -48,10 +51,11 @@ def transformation(
     ValueError: if N is not a whole number from 1 on.
   """
   checks.whole('workers', workers, 1)
+  all_share = shared
 
   def init(params: optax.Params) -> Table:
     stack = lambda x: jnp.broadcast_to(x, (workers, *x.shape))
-    return Table(jax.tree.map(stack, entry(params)), shared(params))
+    return Table(jax.tree.map(stack, entry(params)), all_share(params))
 
   def update(
     updates: optax.Updates,
@@ -64,9 +68,10 @@ def transformation(
   ) -> tuple[optax.Updates, Table]:
     del extra_args
     own = jax.tree.map(lambda x: x[worker], state.entries)
-    message, own, after = rule(updates, own, state.shared, params, pulled)
+    message, own, shared = rule(updates, own, state.shared, params, pulled)
     put = lambda x, y: x.at[worker].set(y)
-    return message, Table(jax.tree.map(put, state.entries, own), after)
+    entries = jax.tree.map(put, state.entries, own)
+    return after(message, entries), Table(entries, shared)
 
   return optax.GradientTransformationExtraArgs(
     init,
@@ -77,7 +82,7 @@ def transformation(
 def average_workers(workers: int) -> optax.GradientTransformationExtraArgs:
   """Replace a push by the mean of every worker's last push: IA2SGD.
 
-    g <- mean <- mean + (g - table[w]) / N;   table[w] <- (the push)
+    table[w] <- g;   g <- (1 / N) sum_i table[i]
 
   So slow workers count as much as fast ones. Entries are 0 at first.
 
@@ -97,13 +102,21 @@ def average_workers(workers: int) -> optax.GradientTransformationExtraArgs:
   """
   share = 1 / checks.whole('workers', workers, 1)
 
-  def rule(g: Any, own: Any, mean: Any, params: Any, pulled: Any) -> Any:
-    del params, pulled
-    renew = lambda mean, g, old: mean + share * (g - old)
-    mean = jax.tree.map(renew, mean, g, own)
-    return mean, g, mean
+  def rule(g: Any, own: Any, shared: Any, params: Any, pulled: Any) -> Any:
+    del own, params, pulled
+    return g, g, shared
 
-  return transformation(workers, rule, shared=optax.tree.zeros_like)
+  def mean(entries: Any, like: Any) -> Any:
+    total = entries.sum(
+      axis=0, dtype=jnp.promote_types(like.dtype, jnp.float32)
+    )
+    return (share * total).astype(like.dtype)
+
+  return transformation(
+    workers,
+    rule,
+    after=lambda message, entries: jax.tree.map(mean, entries, message),
+  )
 
 
 def dana(
@@ -123,7 +136,7 @@ def dana(
     Arguments of `serve` and `simulate`: `per_push`, `optimizer` and `reply`.
 
   Raises:
-    ValueError: if N is not a whole number from 1 on, or mu not in [0, 1).
+    ValueError: if N is not a whole number from 1 on, or mu not in [0, 1].
 
   Source: Hakimi, Barkai, Gabel and Schuster (2019), "Taming Momentum in a
     Distributed Asynchronous Environment".
@@ -135,7 +148,7 @@ def dana(
     v = jax.tree.map(lambda v, g: momentum * v + g, v, g)
     return v, v, shared
 
-  schedule = _schedule(learning_rate)
+  schedule = parts.schedule(learning_rate)
 
   def reply(server: Any, worker: Any) -> Any:
     del worker
@@ -172,7 +185,8 @@ def elastic_average(
     ValueError: if N is not a whole number from 1 on, or a not in [0, 1].
 
   Source: Zhang, Choromanska and LeCun (2015), "Deep Learning with Elastic
-    Averaging SGD", the asynchronous form. That a is 0.9 / N was not read there.
+    Averaging SGD", the asynchronous form. We did not check the default a
+    against the paper.
   """
   checks.whole('workers', workers, 1)
   a = checks.real('moving', 0.9 / workers if moving is None else moving, 0, 1)
@@ -228,21 +242,16 @@ def adaptive_revision(learning_rate: float, workers: int) -> dict[str, Any]:
 
     def change(g: Any, b: Any, before: Any, after: Any) -> Any:
       old, rate = a / jnp.sqrt(before), a / jnp.sqrt(after)
-      return rate * g - (old - rate) * b
+      return (rate * g - (old - rate) * b).astype(g.dtype)
 
     message = jax.tree.map(change, g, missed, z_max, new)
     total = jax.tree.map(jnp.add, total, g)
     return message, total, (total, z, new)
 
-  ones = optax.tree.ones_like
-  shared = lambda x: (optax.tree.zeros_like(x), ones(x), ones(x))
+  zeros = lambda x: sums.widened(optax.tree.zeros_like(x))
+  ones = lambda x: sums.widened(optax.tree.ones_like(x))
+  shared = lambda x: (zeros(x), ones(x), ones(x))
   return {
-    'per_push': transformation(workers, rule, shared=shared),
+    'per_push': transformation(workers, rule, zeros, shared),
     'optimizer': optax.sgd(1.0),
   }
-
-
-def _schedule(rate: optax.ScalarOrSchedule) -> Callable[[Any], Any]:
-  if callable(rate):
-    return rate
-  return lambda count: jnp.asarray(rate, jnp.float32)

@@ -8,7 +8,7 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -68,12 +68,16 @@ class DeviceThreads:
   Args:
     count: how many.
     clock: of the pushes' times.
+    sent: the ids that each busy worker has, as its pool keeps them: work with
+      other ids is abandoned.
   """
 
-  def __init__(self, count: int, clock: Stopwatch):
+  def __init__(
+    self, count: int, clock: Stopwatch, sent: Mapping[int, Sequence[int]]
+  ):
     self.arrivals: queue.SimpleQueue[Push | BaseException] = queue.SimpleQueue()
     self.closed = False
-    self._clock = clock
+    self._clock, self._sent = clock, sent
     self._inboxes: list[queue.SimpleQueue[Job | None]] = [
       queue.SimpleQueue() for _ in range(count)
     ]
@@ -167,18 +171,25 @@ class DeviceThreads:
     """A thread: computes what comes, until it is None."""
     inbox = self._inboxes[thread]
     while (job := inbox.get()) is not None and not self.closed:
+      if self._abandoned(job):
+        continue
       self._under_way[thread] = job, time.monotonic()
-      pushes: Sequence[Push | BaseException]
+      pushes: list[Push | BaseException]
       try:
-        pushes = _compute(job, self._clock)
+        pushes = [*_compute(job, self._clock)]
       except BaseException as error:
         with contextlib.suppress(Exception):  # Some refuse to be changed.
           error.add_note(f'raised by worker {job.workers}')
-        pushes = [error]
+        pushes = [] if self._abandoned(job) else [error]
       self._under_way[thread] = None
-      for push in pushes:
-        self.arrivals.put(push)
-      del job, pushes, push  # Nothing is held while we wait.
+      while pushes:
+        self.arrivals.put(pushes.pop(0))
+      del job  # Nothing is held while we wait.
+
+  def _abandoned(self, job: Job) -> bool:
+    """Whether its worker was sent other work since."""
+    pairs = zip(job.workers, job.ids, strict=True)
+    return any(self._sent.get(worker, ids) != ids for worker, ids in pairs)
 
 
 def _compute(job: Job, clock: Stopwatch) -> list[Push]:

@@ -25,7 +25,7 @@ class Threads(contract.Pool):
   everything is compiled.
 
   A worker that is restarted finishes the gradient that it has begun, which
-  nobody receives, before it begins the next.
+  nobody receives, before it begins its newest one.
 
   A run's trace replays it, on CPUs bit for bit, except for an all-reduce, which
   adds in an order of its own.
@@ -64,7 +64,7 @@ class Threads(contract.Pool):
     self._first: list[Job] | None = []
     self._snapshot: tuple[Any, Any] = (None, None)  # Last parameters, vector.
     self._unravel: Any = None
-    self._threads = DeviceThreads(len(self._devices), self._clock)
+    self._threads = DeviceThreads(len(self._devices), self._clock, self._sent)
     # They end when nobody holds the pool any more, too.
     self._end = weakref.finalize(self, self._threads.end)
     self._end.atexit = False  # They have an exit handler of their own.

@@ -154,7 +154,8 @@ def restore(
     device: where the server's arrays are; JAX's default if None.
 
   Raises:
-    ValueError: if the trees of `like` have other leaves.
+    ValueError: if the trees of `like` have other leaves, or another version of
+      this library has saved the state.
   """
   arrays, header = captured
   made: dict[int, Any] = {}
@@ -174,6 +175,11 @@ def restore(
         made[i] = data
     return jax.tree.unflatten(structure, [made[i] for i in places])
 
+  if missing := [name for name in _NUMBERS if name not in header]:
+    raise ValueError(
+      f'the state of the saved run lacks {", ".join(missing)}: another version '
+      'of this library saved it; resume it with that one, or begin anew'
+    )
   params = lambda places: None if places is None else tree(places, like.params)
   trees, memory = header['trees'], dict(header['memory'])
   version, published = header['published']

@@ -185,6 +185,13 @@ def _finish(
   return made
 
 
+def _dropped_share(arrivals: trace_lib.Trace) -> float:
+  """Gradients that no update uses: pushes dropped, and work abandoned."""
+  abandoned = int(arrivals.columns['restarted'].sum())
+  used = int(arrivals.columns['used'].sum())
+  return 1 - used / (len(arrivals) + abandoned)
+
+
 def _traffic(arrivals: trace_lib.Trace, params: Any) -> dict[str, Any]:
   """Bytes a batch: a push, and a pull of the parameters, for every L batches.
 
@@ -207,7 +214,7 @@ def _summary(arrivals: trace_lib.Trace, workers: int) -> dict[str, Any]:
   return {
     'mean_staleness': float(np.mean(staleness)),
     'staleness_histogram': trace_lib.staleness_histogram(staleness),
-    'dropped_share': 1 - float(np.mean(arrivals.columns['used'])),
+    'dropped_share': _dropped_share(arrivals),
     'busy_share': busy,
     'trace_sha256': arrivals.digest(),
   }

@@ -26,9 +26,10 @@ def with_staleness(
   about = {
     'staleness': mean,
     'stalest': jnp.max(staleness).astype(jnp.float32),
-    'pushes': jnp.float32(jnp.size(staleness)),
   }
-  extra_args = {**extra_args, **about, 'pulled': pulled}
+  # A sum that a caller passes may have several pushes.
+  pushes = {'pushes': jnp.float32(jnp.size(staleness))}
+  extra_args = {**pushes, **extra_args, **about, 'pulled': pulled}
   if pulled is None:
     del extra_args['pulled']
   return extra_args

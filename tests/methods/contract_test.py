@@ -64,6 +64,19 @@ def draws(seed, bucket):
   return of
 
 
+def newer(seed, shards):
+  """What `torn_reads` reads of the newest version, for the reference."""
+
+  def of(version, who):
+    key = jax.random.key(seed)
+    for number in (version, who):
+      key = jax.random.fold_in(key, number)
+    drawn = jax.random.bernoulli(key, shape=(shards,))
+    return [False, *np.asarray(drawn)[1:].tolist()]
+
+  return of
+
+
 warm = sa.inverse_sqrt(RATE, 10)
 sgd = lambda rate=0.05: {
   'optimizer': optax.sgd(rate),
@@ -159,7 +172,7 @@ METHODS = {
     {'per_push': methods.reduce_by_gap(0.9)}, rules.gap(0.9), **sgd()
   ),
   'average_workers': Method(
-    {'per_push': methods.average_workers(4)}, rules.ringleader(4), **sgd()
+    {'per_push': methods.average_workers(4)}, rules.last_pushes(4), **sgd()
   ),
   'dana': bundle(
     methods.dana(0.05, 4, 0.6),
@@ -276,6 +289,11 @@ METHODS = {
     lambda: {'local_worker': rules.own_push(adam)},
     policies=(PLAIN[1], methods.OneRoundLate(3)),
   ),
+  'torn_reads': Method(
+    {'reply': methods.torn_reads(2, seed=3)},
+    lambda: {'reply': rules.torn(2, newer(3, 2))},
+    policies=(sa.Communication(4, pull_every=3), methods.OneRoundLate(3)),
+  ),
   'predict_weights': Method(
     {'reply': methods.predict_weights(warm, 2.5)},
     lambda: {'reply': rules.predicted(2.5)},
@@ -312,7 +330,7 @@ def decide(policy):
 
 
 def never_stale(policy):
-  fresh = isinstance(policy, methods.FirstWorkers)
+  fresh = isinstance(policy, methods.FirstWorkers | methods.FreshPushes)
   return fresh or getattr(policy, 'synchronous', False)
 
 

@@ -1,6 +1,8 @@
 """What single methods promise beyond the contract, and what they refuse."""
 
+import functools
 import itertools
+import time
 
 import jax
 import jax.numpy as jnp
@@ -89,6 +91,31 @@ def test_the_first_workers_take_the_time_of_the_first():
     mean = sum(1 / (4 - i) for i in range(first))
     error = mean / np.sqrt(updates)
     assert abs(pushes[-1].seconds / updates - mean) < 4 * error
+
+
+def test_a_restarted_thread_goes_on_with_its_newest_work():
+  """Not with all that it has abandoned, which would never end."""
+  begun, policy = [], methods.FirstWorkers(3, 2)
+  steady = sa.worker.Worker(
+    lambda params, worker: jnp.int32(worker), functools.partial(_late, begun)
+  )
+  with sa.pools.Threads(jax.devices()[:3]) as pool:
+    arrivals = sa.serve(
+      *(toys.PROBLEM, optax.sgd(0.1), policy, pool), worker=steady
+    )
+    pushes = [push for push, _ in itertools.islice(arrivals, 200)]
+  restarts = sum(push.restarted for push in pushes)
+  assert restarts == 100
+  assert len(begun) < restarts / 2
+
+
+def _late(begun, gradient, params, batches, memory):
+  """Worker 2 takes a while."""
+  found = *gradient(params, batches), memory
+  if int(memory) == 2:
+    begun.append(len(begun))
+    time.sleep(0.1)
+  return found
 
 
 def test_nobody_gets_further_ahead_than_the_slack():
@@ -203,7 +230,7 @@ def test_scaling_before_adam_hides_what_is_constant():
     (lambda: methods.weight_by_staleness('x'), "kind='x': use one of"),
     (lambda: methods.weight_by_staleness(a=-1.0), 'a=-1.0: use a finite'),
     (lambda: methods.adapt_to_delay(0), 'workers=0'),
-    (lambda: methods.correct_rate(0), 'updates=0'),
+    (lambda: methods.correct_rate(0), 'length=0'),
     (lambda: methods.scale_by_distance(0.0), 'limit=0.0: .* above 0'),
     (lambda: methods.fadas(0.1, -1), 'tolerated=-1'),
     (lambda: methods.reduce_by_gap(1.0), r'decay=1.0: .*\[0, 1\)'),
@@ -242,7 +269,9 @@ def test_prediction_needs_adam(linear):
   reply = methods.predict_weights(0.1, 1)
   with (
     sa.pools.Virtual() as pool,
-    pytest.raises(ValueError, match='has 0 states of Adam'),
+    pytest.raises(
+      ValueError, match='has 0 states of the kind ScaleByAdamState'
+    ),
   ):
     next(
       sa.serve(

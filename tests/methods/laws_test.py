@@ -152,6 +152,55 @@ def test_quantising_has_no_bias_and_few_levels():
     assert (abs(found.mean(axis=0) - g[name]) < error).all()
 
 
+def about(worker=0):
+  """What a transformation of pushes is told besides gradient and parameters."""
+  return {'worker': jnp.int32(worker), 'staleness': jnp.int32(0)}
+
+
+def test_sums_of_narrow_gradients_do_not_stop():
+  """In bfloat16 256 + 1 is 256, and 0.999 is 1."""
+  x = {'a': jnp.zeros(3, 'bfloat16')}
+  one = {'a': jnp.ones(3, 'bfloat16')}
+  revise = methods.adaptive_revision(0.1, 1)['per_push']
+  reduce = methods.reduce_by_gap(0.999)
+  mean = methods.average_workers(300)
+  pushed = lambda method: jax.jit(
+    lambda state, params, worker: method.update(
+      one, state, params, pulled=x, **about(worker)
+    )
+  )
+  push, revised = pushed(revise), revise.init(x)
+  for _ in range(300):
+    message, revised = push(revised, x, 0)
+  assert message['a'].dtype == jnp.bfloat16
+  assert revised.shared[0]['a'].tolist() == [300.0] * 3
+  push = pushed(reduce)
+  _, moved = push(reduce.init(x), one, 0)
+  _, back = push(moved, x, 0)
+  np.testing.assert_allclose(moved.square['a'], 0.001, rtol=1e-5)
+  np.testing.assert_allclose(back.square['a'], 0.001999, rtol=1e-5)
+  push, table = pushed(mean), mean.init(x)
+  for worker in range(300):
+    message, table = push(table, x, worker)
+  np.testing.assert_array_equal(message['a'], 1.0)
+
+
+def test_narrow_gradients_are_quantised_without_bias():
+  g = {'a': jnp.full(512, 0.01, 'bfloat16')}
+  worker = methods.quantise(4)
+  gradient = lambda params, batches: (jnp.float32(0), g)
+
+  def push(memory, _):
+    _, sent, memory = worker.compute(gradient, g, range(1), memory)
+    return memory, sent['a']
+
+  _, sent = jax.lax.scan(push, worker.init(g, 0), length=100)
+  assert sent.dtype == jnp.bfloat16
+  wanted = float(g['a'][0])
+  error = float(jnp.std(sent.astype(jnp.float32))) / sent.size**0.5
+  assert abs(sent.astype(jnp.float32).mean() - wanted) < 4 * error
+
+
 def test_torn_reads_mix_two_versions_leaf_by_leaf():
   params = {'a': jnp.zeros(2), 'b': jnp.zeros(3), 'c': jnp.zeros(1)}
   new = jax.tree.map(jnp.ones_like, params)

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from absl import flags
 
@@ -102,7 +103,10 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
     files.check_writable(root())
   records = Stored(SCALE.value, directory(), DATA_DIR.value, training)
   wanted = [run for module in experiments for run in module.RUNS]
-  wanted = plan.only(wanted, SCALE.value, ONLY.value)
+  others = [run for m in experiments for run in _ask(m, 'possible')]
+  wanted = plan.only(wanted, SCALE.value, ONLY.value, others)
+  if not training:
+    wanted += _later(experiments, records)
   if DRY_RUN.value:
     print(plan.dry_run(wanted, records, DATA_DIR.value, together()))
     return []
@@ -137,6 +141,11 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
   return every
 
 
+def _ask(module: ModuleType, name: str, *arguments: Any) -> Sequence[Settings]:
+  """Runs that an experiment declares in a function that it may lack."""
+  return getattr(module, name)(*arguments) if hasattr(module, name) else ()
+
+
 def _later(
   experiments: Sequence[ModuleType], records: Stored
 ) -> list[Settings]:
@@ -144,7 +153,7 @@ def _later(
   found = [
     run
     for module in experiments
-    for run in getattr(module, 'then', lambda records: [])(records)
+    for run in _ask(module, 'then', records)
     if run.pair in scales.SCALES[SCALE.value].pairs
   ]
   return plan.matching(found, SCALE.value, ONLY.value)

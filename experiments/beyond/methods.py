@@ -3,22 +3,33 @@
   python -m experiments.beyond.methods --scale=tiny
 
 Question: which of the published methods help a Transformer under Adam, which
-only help SGD, and which go together with global accumulation? All runs see the
-same words, on the paper's cluster unless the table says otherwise, with four
-workers that push every gradient. Methods with local updates push one change for
-four batches. A method has the constants of its source (`experiments.ledger.
-methods`), and its best of three or more learning rates.
+help SGD with momentum, and which go together with global accumulation? All runs
+see the same words, on the paper's cluster unless the table says otherwise, with
+four workers. Methods with local updates push one change for four batches. The
+constants are in `experiments.ledger.methods`: those of the source where it has
+some.
 
-Rates are chosen by short runs of three epochs, whose last BLEU decides. The
-best is then run in full. The ten best methods get three seeds, and 16 workers
-at the same rate; the three best of those that leave the policy alone also sum
-four pushes; policies also run on clusters whose workers are unequal. T-Fixup, a
-Transformer that needs no warm-up, is compared with one that has none. Targets
-are 95% of the best synchronous BLEU. Dropped is the share of pushes that were
-computed in vain.
+Every row has the best of three learning rates or more, by short runs of three
+epochs. If the best is at an end of the grid, a rate beyond it is tried, too.
+The grid is the same for all that run Adam, times the factor by which a method
+lowers the rate at staleness 3, such as 3 for 1 / tau. An update of four times
+the batches spends four times as many of them on the warm-up, which weighs more
+in a short run. The best is then run in full. The ten best methods get three
+seeds. They are those with the best validation BLEU of the first seed, which
+favours the lucky: see the test. They also run with 16 workers, and the three
+best that leave the policy alone sum four pushes, each at the same rate and at
+half or twice of it. Policies, and what depends on staleness, also run on
+clusters whose workers are unequal. T-Fixup, a Transformer that needs no
+warm-up, is compared with one that has none.
+
+Targets are 95% of the best synchronous BLEU. Dropped is the share of gradients
+that no update uses. The clock charges nothing for what workers and server
+compute besides gradients, and the communication of `OneRoundLate` in full,
+although it is made to hide it.
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -30,109 +41,167 @@ from experiments.paper import printed as paper
 from experiments.paper.ratios import ratio
 from experiments.render import figures
 from stale_adam.policy import Communication
+from stale_adam.training import record as record_lib
 from stale_adam.training.record import best, seconds_to, virtual_speed
 
 SHARE, TOP, COMBINED = 0.95, 10, 3
 SHORT = 3.0  # Epochs.
-# On the paper's scale: another scale multiplies them as it does Adam's.
-ADAM = (0.00015, 0.0003, 0.0006)
-HIGHER = (0.0003, 0.0006, 0.0012)
-LOWER = (0.000075, 0.00015, 0.0003)
-SGD = (0.01, 0.03, 0.1)
-MOMENTUM = (0.001, 0.003, 0.01)
-
-PLAIN = runs.COMMUNICATIONS[paper.ASYNC]
-LATE = Communication(paper.WORKERS, pull_every=2)
-LOCAL = Communication(paper.WORKERS, 4)
-BUFFERED = Communication(paper.WORKERS, 4, 4)
-ROUNDS = Communication(paper.WORKERS, 4, synchronous=True)
-
-# Rates and communication by method, in the order of the table.
-UNCHANGED = {
-  'scale_by_staleness per push': (ADAM, PLAIN),
-  'scale_by_staleness': (HIGHER, PLAIN),
-  'weight polynomial': (ADAM, PLAIN),
-  'weight exponential': (HIGHER, PLAIN),
-  'weight hinge': (HIGHER, PLAIN),
-  'adapt_to_delay': (ADAM, PLAIN),
-  'correct_rate': (ADAM, PLAIN),
-  'scale_by_distance': (ADAM, PLAIN),
-  'fadas': (HIGHER, PLAIN),
-  'compensate_delay': (ADAM, PLAIN),
-  'compensate_delay adaptive': (ADAM, PLAIN),
-  'reduce_by_gap': (ADAM, PLAIN),
-  'average_workers': (ADAM, PLAIN),
-  'predict_weights': (ADAM, PLAIN),
-  'drop_gradients': (ADAM, PLAIN),
-  'keep_dropped': (ADAM, PLAIN),
-  'send_signs': (ADAM, PLAIN),
-  'quantise': (ADAM, PLAIN),
-}
-POLICIES = {
-  'BackupWorkers 1': (ADAM, PLAIN),
-  'DropStale 3': (ADAM, PLAIN),
-  'FirstWorkers 3': (ADAM, PLAIN),
-  'FreshPushes 4': (ADAM, PLAIN),
-  'FirstToFinish 2': (ADAM, PLAIN),
-  'FirstToFinish growing': (ADAM, PLAIN),
-  'StaleSynchronous 1': (ADAM, PLAIN),
-  'StaleSynchronous 3': (ADAM, PLAIN),
-  'OneRoundLate': (ADAM, PLAIN),
-  'softsync': (HIGHER, PLAIN),
-}
-WITHOUT_ADAM = {
-  'sgd': (SGD, PLAIN),
-  'dana': (MOMENTUM, PLAIN),
-  'smega2': (MOMENTUM, PLAIN),
-  'delayed_nesterov': (SGD, PLAIN),
-  'adaptive_revision': (MOMENTUM, PLAIN),
-  'elastic_average': (SGD, LOCAL),
-  'compress_deeply': (MOMENTUM, PLAIN),
-  'average_models': (SGD, ROUNDS),
-  'downpour': (MOMENTUM, LOCAL),
-  'buffered_averaging': (SGD, BUFFERED),
-  'mix_models': (SGD, LOCAL),
-}
-LOCALLY = {
-  'diloco': (ADAM, ROUNDS),
-  'worker_adam': (LOWER, LOCAL),
-  'delayed_nesterov of Adam': (ADAM, LOCAL),
-  'buffered_averaging of Adam': (ADAM, BUFFERED),
-  'mix_models of Adam': (ADAM, LOCAL),
-}
-# Beside the same communication without a method.
-PULLING_LATE = {
-  'none': (LOWER, LATE),
-  'apply_own_push': (LOWER, LATE),
-  'torn_reads': (LOWER, LATE),
-}
-TRIED = UNCHANGED | POLICIES | WITHOUT_ADAM | LOCALLY | PULLING_LATE
 CAPTION = (
   'A point is the mean over the seeds of a method at its best rate. Nothing is '
   'better in both than what the line joins.'
 )
 UNEQUAL = ('half', 'gamma1')
+# On the paper's scale: another scale multiplies them as it does Adam's.
+ADAM = (0.00015, 0.0003, 0.0006)
+SGD = (0.01, 0.03, 0.1)
+MOMENTUM = (0.001, 0.003, 0.01)
+
+PLAIN = runs.COMMUNICATIONS[paper.ASYNC]
+LATE = Communication(paper.WORKERS, pull_every=2)
+LOCAL = runs.COMMUNICATIONS[paper.LOCAL]
+BUFFERED = Communication(paper.WORKERS, 4, 4)
+ROUNDS = Communication(paper.WORKERS, 4, synchronous=True)
 
 
-def declare(method: str, rate: float, communication: Communication) -> Settings:
-  """Declare a run of a method."""
-  return runs.base(
-    'transformer', communication, learning_rate=rate, method=method
-  )
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """What is tried: a method, and how.
+
+  Attributes:
+    method: a name of `experiments.ledger.methods`.
+    rates: on the paper's scale.
+    communication: of the run.
+    optimizer: of the server, if the method has none.
+  """
+
+  method: str
+  rates: tuple[float, ...] = ADAM
+  communication: Communication = PLAIN
+  optimizer: str = 'adam'
+
+  def run(self, rate: float) -> Settings:
+    """The full run at a rate."""
+    return runs.base(
+      'transformer',
+      self.communication,
+      learning_rate=rate,
+      method=self.method,
+      optimizer=self.optimizer,
+    )
+
+  @property
+  def beyond(self) -> tuple[float, float]:
+    """The rates that follow at both ends of the grid."""
+    first, second, *_ = self.rates
+    return first * first / second, self.rates[-1] * second / first
 
 
+def _rows(*names: str, times: float = 1.0) -> dict[str, Row]:
+  rates = tuple(times * rate for rate in ADAM)
+  return {name: Row(name, rates) for name in names}
+
+
+SYNCHRONOUS = 'synchronous'
 BASES = {
-  'synchronous Adam': [runs.base('transformer', paper.SYNC)],
-  'plain asynchronous Adam': [declare('none', r, PLAIN) for r in LOWER],
-  '4x global accumulation': [runs.base('transformer', paper.GLOBAL)],
+  SYNCHRONOUS: Row('none', ADAM, runs.COMMUNICATIONS[paper.SYNC]),
+  'asynchronous': Row('none'),
+  'asynchronous, 4x global': Row(
+    'none', ADAM, runs.COMMUNICATIONS[paper.GLOBAL]
+  ),
+  'asynchronous, 4x local': Row('none', ADAM, LOCAL),
+  'asynchronous, 4x local, 4x global': Row('none', ADAM, BUFFERED),
+  'synchronous, 4x local': Row('none', ADAM, ROUNDS),
+  'asynchronous, pulling late': Row('none', ADAM, LATE),
 }
-FULL = {
-  name: [declare(name, rate, communication) for rate in rates]
-  for name, (rates, communication) in TRIED.items()
+# They depend on staleness, or on what has changed meanwhile.
+STALENESS = {
+  **_rows('scale_by_staleness', times=3),
+  **_rows('weight polynomial', times=2),
+  **_rows('weight exponential', times=4.5),
+  **_rows('weight hinge', times=11),
+  **_rows('fadas', times=3),
+  **_rows(
+    'scale_by_staleness per push',
+    'adapt_to_delay',
+    'correct_rate',
+    'scale_by_distance',
+    'compensate_delay',
+    'compensate_delay adaptive',
+    'reduce_by_gap',
+    'average_workers',
+  ),
 }
+OTHERS = _rows(
+  'predict_weights', 'drop_gradients', 'keep_dropped', 'send_signs', 'quantise'
+)
+POLICIES = {
+  **_rows(
+    'BackupWorkers',
+    'DropStale',
+    'FirstWorkers',
+    'FreshPushes',
+    'FirstToFinish',
+    'FirstToFinish growing',
+    'StaleSynchronous 1',
+    'StaleSynchronous 3',
+    'OneRoundLate',
+  ),
+  **_rows('softsync', times=2),
+}
+LATER = {
+  'torn_reads': Row('torn_reads', ADAM, LATE),
+  'apply_own_push': Row('apply_own_push'),
+}
+LOCALLY = {
+  'diloco': Row('diloco', ADAM, ROUNDS),
+  'worker_adam': Row('worker_adam', ADAM, LOCAL),
+  'delayed_nesterov of Adam': Row('delayed_nesterov of Adam', ADAM, LOCAL),
+  'buffered_averaging of Adam': Row(
+    'buffered_averaging of Adam', ADAM, BUFFERED
+  ),
+  'mix_models of Adam': Row('mix_models of Adam', ADAM, LOCAL),
+}
+WITHOUT_ADAM = {
+  'synchronous momentum': Row(
+    'none', MOMENTUM, runs.COMMUNICATIONS[paper.SYNC], 'momentum'
+  ),
+  'asynchronous momentum': Row('none', MOMENTUM, PLAIN, 'momentum'),
+  **{
+    f'{name}, momentum': Row(name, MOMENTUM, PLAIN, 'momentum')
+    for name in (
+      'scale_by_staleness per push',
+      'compensate_delay',
+      'compensate_delay adaptive',
+      'reduce_by_gap',
+      'average_workers',
+    )
+  },
+  'dana': Row('dana', MOMENTUM),
+  'smega2': Row('smega2', MOMENTUM),
+  'delayed_nesterov': Row('delayed_nesterov', SGD),
+  'adaptive_revision': Row('adaptive_revision', MOMENTUM),
+  'elastic_average': Row('elastic_average', SGD, LOCAL),
+  'compress_deeply': Row('compress_deeply', MOMENTUM),
+  'average_models': Row('average_models', SGD, ROUNDS),
+  'downpour': Row('downpour', MOMENTUM, LOCAL),
+  'buffered_averaging': Row('buffered_averaging', SGD, BUFFERED),
+  'mix_models': Row('mix_models', SGD, LOCAL),
+}
+GROUPS = {
+  'no method': BASES,
+  'by staleness': STALENESS,
+  'other methods for Adam': OTHERS | LATER,
+  'policies': POLICIES,
+  'local Adam': LOCALLY,
+  'without Adam': WITHOUT_ADAM,
+}
+ROWS = {name: row for group in GROUPS.values() for name, row in group.items()}
+METHODS = [name for name in ROWS if name not in BASES]
+UNCHANGED = STALENESS | OTHERS  # They leave the policy alone.
+CROWDED = [SYNCHRONOUS, 'asynchronous', 'asynchronous, 4x global']
+STRAINED = [*CROWDED, *STALENESS, *POLICIES]  # On clusters that are unequal.
 
-
-# Without warm-up of the rate: a Transformer, and one whose beginning is small.
+# Without warm-up: a Transformer, and one with small initial weights.
 COLD = {
   (model, communication, rate): runs.base(
     model, communication, learning_rate=rate, warmup_updates=0
@@ -144,47 +213,62 @@ COLD = {
 
 
 def short(run: Settings) -> Settings:
-  """The run that decides on a rate: fewer epochs, one validation."""
+  """The run that decides on a rate: few epochs, validated at their end."""
   usual = scales.SCALES['paper'].models['transformer'].budget
-  return dataclasses.replace(
-    run, budget=dataclasses.replace(usual, epochs=SHORT)
-  )
+  budget = dataclasses.replace(usual, epochs=SHORT, validate_every=2**30)
+  return dataclasses.replace(run, budget=budget)
 
 
-RUNS = [*(run for of in BASES.values() for run in of), *COLD.values()]
-RUNS += [short(run) for of in FULL.values() for run in of]
+RUNS = [short(row.run(rate)) for row in ROWS.values() for rate in row.rates]
+RUNS += COLD.values()
 
 
-def chosen(records: Records) -> dict[str, Settings]:
-  """The full run of every method that has all its short ones, at its rate."""
-  found = {}
-  for name, grid in FULL.items():
-    scores = {run: records.get(short(run)) for run in grid}
-    if all(scores.values()):
-      found[name] = max(grid, key=lambda run: best(scores[run]) or 0.0)
+def tried(records: Records, row: Row) -> dict[float, float | None]:
+  """The last BLEU of every short run by rate; None if it is missing.
+
+  The grid, and the rate beyond its end if the best is there.
+  """
+
+  def score(rate: float) -> float | None:
+    found = records.get(short(row.run(rate)))
+    return found and found['curve'][-1][record_lib.metric(found)]
+
+  found = {rate: score(rate) for rate in row.rates}
+  if None not in found.values():
+    top = max(found, key=found.__getitem__)
+    lower, higher = row.beyond
+    if top == row.rates[0]:
+      found = {lower: score(lower)} | found
+    if top == row.rates[-1]:
+      found[higher] = score(higher)
   return found
 
 
+def chosen(records: Records) -> dict[str, float]:
+  """The best rate of every row that has all its short runs."""
+  found = {name: tried(records, row) for name, row in ROWS.items()}
+  return {
+    name: max(scores, key=scores.__getitem__)
+    for name, scores in found.items()
+    if None not in scores.values()
+  }
+
+
+def full(records: Records) -> dict[str, Settings]:
+  """The full runs of the chosen rates."""
+  return {n: ROWS[n].run(rate) for n, rate in chosen(records).items()}
+
+
 def ranked(records: Records) -> list[str]:
-  """Methods by the BLEU of their full run, if all have one; the best first."""
-  full = {name: records.get(run) for name, run in chosen(records).items()}
-  if len(full) < len(TRIED) or not all(full.values()):
+  """Methods by the BLEU of their full run; nothing until all rows have one."""
+  found = {name: records.get(run) for name, run in full(records).items()}
+  if len(found) < len(ROWS) or not all(found.values()):
     return []
-  return sorted(full, key=lambda name: -best(full[name]))
-
-
-def _crowded(run: Settings) -> Settings:
-  numbers = dataclasses.replace(run.communication, workers=16)
-  return dataclasses.replace(run, communication=numbers)
-
-
-def _summed(run: Settings) -> Settings:
-  numbers = dataclasses.replace(run.communication, global_accumulation=4)
-  return dataclasses.replace(run, communication=numbers)
+  return sorted(METHODS, key=lambda name: -best(found[name]))
 
 
 def followed(records: Records) -> list[str]:
-  """The methods that are tried with more workers and seeds."""
+  """The methods that are tried with more seeds and workers."""
   return ranked(records)[:TOP]
 
 
@@ -193,99 +277,147 @@ def combined(records: Records) -> list[str]:
   return [name for name in ranked(records) if name in UNCHANGED][:COMBINED]
 
 
+def _with(run: Settings, times: float, **numbers: int) -> Settings:
+  """A run with other numbers of communication, at a multiple of its rate."""
+  return dataclasses.replace(
+    run,
+    communication=dataclasses.replace(run.communication, **numbers),
+    learning_rate=times * run.learning_rate,
+  )
+
+
+def crowded(run: Settings) -> list[Settings]:
+  """With 16 workers, at the same rate and at half of it."""
+  more = {'workers': 16}
+  if run.communication.global_accumulation > 1:
+    more['global_accumulation'] = 16
+  return [_with(run, times, **more) for times in (1.0, 0.5)]
+
+
+def summed(run: Settings) -> list[Settings]:
+  """With global accumulation, at the same rate and at twice of it."""
+  return [_with(run, times, global_accumulation=4) for times in (1.0, 2.0)]
+
+
+def strained(run: Settings) -> list[Settings]:
+  """On unequal clusters."""
+  return [dataclasses.replace(run, cluster=name) for name in UNEQUAL]
+
+
 def then(records: Records) -> list[Settings]:
   """The runs that follow from the records there are."""
-  full = chosen(records)
-  wanted = [*full.values()]
-  wanted += runs.seeds(full[name] for name in followed(records))
-  wanted += [_crowded(full[name]) for name in followed(records)]
-  wanted += [_summed(full[name]) for name in combined(records)]
-  if ranked(records):
-    every = [*(full[name] for name in POLICIES), *_bases(records).values()]
-    wanted += [
-      dataclasses.replace(run, cluster=name)
-      for run in every
-      for name in UNEQUAL
-    ]
-    wanted += [_crowded(run) for run in _bases(records).values()]
+  wanted = [
+    short(row.run(rate))
+    for row in ROWS.values()
+    for rate in tried(records, row)
+  ]
+  known = full(records)
+  wanted += known.values()
+  if not (top := followed(records)):
+    return wanted
+  wanted += runs.seeds(known[name] for name in [*BASES, *top])
+  for name in [*CROWDED, *top]:
+    wanted += crowded(known[name])
+  for name in combined(records):
+    wanted += summed(known[name])
+  for name in STRAINED:
+    wanted += strained(known[name])
   return wanted
 
 
-def _bases(records: Records) -> dict[str, Settings]:
-  """What methods are compared with; of plain runs, the best."""
-  score = lambda run: records.mean(run) or 0.0
-  return {name: max(grid, key=score) for name, grid in BASES.items()}
+def possible() -> Sequence[Settings]:
+  """Every run that `then` may ask for, whatever the records are."""
+  wanted = []
+  for name, row in ROWS.items():
+    ends = [row.run(rate) for rate in row.beyond]
+    every = [*ends, *map(row.run, row.rates)]
+    wanted += [*map(short, ends), *runs.seeds(every)]
+    wanted += [more for run in every for more in crowded(run)]
+    if name in UNCHANGED:
+      wanted += [more for run in every for more in summed(run)]
+    if name in STRAINED:
+      wanted += [more for run in every for more in strained(run)]
+  return wanted
 
 
 def goal(records: Records) -> float:
   """95% of the synchronous best of the lowest seed: all seeds reach it."""
-  found = records.all(_bases(records)['synchronous Adam'])
-  return SHARE * min(map(best, found), default=0.0)
+  run = full(records).get(SYNCHRONOUS)
+  return SHARE * min(map(best, records.all(run)) if run else [], default=0.0)
 
 
-HEADER = ['method', 'learning rate', 'best BLEU', 'mean staleness', 'dropped']
-HEADER += ['kB a batch', 'words/s', 'seconds to target', 'synchronous / this']
+HEADER = ['method', 'learning rate', 'best BLEU', 'test', 'mean staleness']
+HEADER += ['dropped', 'kB a batch', 'words/s', 'seconds to target']
+HEADER += ['synchronous / this']
 
 
-def _row(records: Records, label: str, run: Settings) -> list[str]:
-  """A line of a table; the ratio is over the seeds that both have."""
-  waiting = dataclasses.replace(
-    _bases(records)['synchronous Adam'], cluster=run.cluster
+def _waiting(records: Records, run: Settings) -> Settings | None:
+  """The synchronous run on the same cluster, with as many workers."""
+  found = full(records).get(SYNCHRONOUS)
+  if not found:
+    return None
+  workers = run.communication.workers
+  return dataclasses.replace(
+    _with(found, 1.0, workers=workers), cluster=run.cluster
   )
-  to_goal = lambda record: seconds_to(record, goal(records))
-  taken = [to_goal(record) for record in records.all(run)]
-  slow, fast = records.paired(waiting, run, to_goal)
-  known = slow and None not in (*slow, *fast)
-  times = ratio(slow, fast).text(digits=2) if known else '-'
-  optional = lambda name, share: (
-    lambda r: share * r[name] if r.get(name) is not None else float('nan')
+
+
+def _row(
+  records: Records, target: float, label: str, run: Settings
+) -> list[str]:
+  """A line of a table; the ratio is over the seeds that both have."""
+  to_goal = functools.partial(seconds_to, target=target)
+  taken, times = [to_goal(record) for record in records.all(run)], '-'
+  if waiting := _waiting(records, run):
+    slow, fast = records.paired(waiting, run, to_goal)
+    if slow and None not in (*slow, *fast) and all(fast):
+      times = ratio(slow, fast).text(digits=2)
+  test = lambda record: (
+    sum(record_lib.tests(record).values()) / len(record_lib.tests(record))
   )
   return [
     label,
     f'{run.learning_rate * records.rate_factor:.3g}',
     records.cell(run),
+    records.cell(run, test),
     records.cell(run, lambda r: r['mean_staleness'], 2),
-    f'{records.cell(run, optional("dropped_share", 100), 0)}%',
-    records.cell(run, optional('bytes_per_batch', 1e-3), 0),
+    f'{records.cell(run, lambda r: 100 * r["dropped_share"], 0)}%',
+    records.cell(run, lambda r: r['bytes_per_batch'] / 1000, 0),
     records.cell(run, virtual_speed, 0),
     spread(taken),
     times,
   ]
 
 
-def _table(records: Records, lines: Iterable[tuple[str, Settings]]) -> str:
-  rows = [_row(records, *line) for line in lines if records.all(line[1])]
+def _table(
+  records: Records, lines: Iterable[tuple[str, Settings]], target: float
+) -> str:
+  rows = [_row(records, target, *x) for x in lines if records.all(x[1])]
   return figures.table(HEADER, rows)
 
 
 def report(records: Records) -> str:
   """Every method; with more workers; on other clusters; and combined."""
-  bases, full = _bases(records), chosen(records)
-  parts = [
-    f'Four workers; the target is {goal(records):.1f} BLEU.',
-    _table(records, [*bases.items(), *full.items()]),
+  known, target = full(records), goal(records)
+  table = lambda lines: _table(records, lines, target)
+  several = lambda names, more: [
+    (name, run) for name in names for run in more(known[name])
   ]
-  missing = [name for name in FULL if name not in full]
+  parts = [f'Four workers; the target is {target:.1f} BLEU.']
+  for title, group in GROUPS.items():
+    here = [(name, known[name]) for name in group if name in known]
+    parts += [f'{title[0].upper()}{title[1:]}:', table(here)]
+  missing = [name for name in ROWS if name not in known]
   if missing:
     parts.append(f'Without all of their short runs: {", ".join(missing)}.')
   if top := followed(records):
-    crowd = [(name, _crowded(run)) for name, run in bases.items()]
-    crowd += [(name, _crowded(full[name])) for name in top]
-    sums = [(f'{n}, 4x global', _summed(full[n])) for n in combined(records)]
-    parts += ['16 workers:', _table(records, crowd)]
-    parts += ['With global accumulation:', _table(records, sums)]
-    every = bases | {name: full[name] for name in POLICIES}
-    for cluster in UNEQUAL:
-      there = [
-        (name, dataclasses.replace(run, cluster=cluster))
-        for name, run in every.items()
-      ]
-      parts += [f'On the cluster `{cluster}`:', _table(records, there)]
-  cold = [
-    (f'{model}, {communication}', run)
-    for (model, communication, _), run in COLD.items()
-  ]
-  parts += ['Without warm-up of the rate:', _table(records, cold)]
+    parts += ['16 workers:', table(several([*CROWDED, *top], crowded))]
+    parts += ['4x global:', table(several(combined(records), summed))]
+    for i, cluster in enumerate(UNEQUAL):
+      there = [(name, strained(known[name])[i]) for name in STRAINED]
+      parts += [f'On the cluster `{cluster}`:', table(there)]
+  cold = [(f'{model}, {way}', run) for (model, way, _), run in COLD.items()]
+  parts += ['Without warm-up of the rate:', table(cold)]
   parts += ['Short runs, BLEU by learning rate:', _short(records)]
   return '\n\n'.join(parts)
 
@@ -293,50 +425,32 @@ def report(records: Records) -> str:
 def _short(records: Records) -> str:
   """What decided on the rates."""
   rows = []
-  for name, grid in FULL.items():
+  for name, row in ROWS.items():
+    scores = tried(records, row).items()
     cells = [
-      f'{run.learning_rate * records.rate_factor:.3g}: '
-      f'{records.cell(short(run))}'
-      for run in grid
+      f'{rate * records.rate_factor:.3g}: '
+      + (records.missing if score is None else f'{score:.1f}')
+      for rate, score in scores
     ]
-    rows.append([name, *cells])
-  return figures.table(['method', 'lowest', 'middle', 'highest'], rows)
+    rows.append([name, ', '.join(cells)])
+  return figures.table(['method', 'learning rate: BLEU'], rows)
 
 
 def draw(path: Path, records: Records) -> None:
   """Draw BLEU over raw speed, a point for each method, and the frontier."""
-  groups = {
-    'compared with': _bases(records),
-    'for Adam': {n: r for n, r in chosen(records).items() if n in UNCHANGED},
-    'policies': {n: r for n, r in chosen(records).items() if n in POLICIES},
-    'local updates': {n: r for n, r in chosen(records).items() if n in LOCALLY},
-    'without Adam': {
-      n: r for n, r in chosen(records).items() if n in WITHOUT_ADAM
-    },
-  }
+  known = full(records)
   points = {
-    label: {
-      name: (records.mean(run, virtual_speed), records.mean(run))
-      for name, run in of.items()
-      if records.all(run)
+    title: {
+      name: (
+        records.mean(known[name], virtual_speed),
+        records.mean(known[name]),
+      )
+      for name in group
+      if name in known and records.all(known[name])
     }
-    for label, of in groups.items()
+    for title, group in GROUPS.items()
   }
   figures.points(path, points, 'words/s by the virtual clock', 'best BLEU')
-
-
-def possible() -> Sequence[Settings]:
-  """Every run that `then` may ask for, whatever the records are."""
-  full = [run for of in FULL.values() for run in of]
-  bases = [run for of in BASES.values() for run in of]
-  every = runs.seeds(full) + [*map(_crowded, full + bases)]
-  every += [_summed(run) for n in UNCHANGED for run in FULL[n]]
-  policies = bases + [run for n in POLICIES for run in FULL[n]]
-  return every + [
-    dataclasses.replace(run, cluster=name)
-    for run in policies
-    for name in UNEQUAL
-  ]
 
 
 if __name__ == '__main__':

@@ -5,8 +5,9 @@
 Question: what does a method change if nothing else does? Four workers on real
 host threads train plainly asynchronously; the order of their arrivals is kept
 (`order/<scale>.npz`). Then each method that leaves the policy alone trains on
-the same batches in the same order, from the same parameters, at the base rate.
-So differences from the run without a method are the method's. Three epochs.
+the same batches in the same order, from the same parameters. Rates are the base
+rate times the factor by which a method lowers it at staleness 3. So differences
+from the run without a method are the method's. Three epochs.
 """
 
 import dataclasses
@@ -16,20 +17,19 @@ from pathlib import Path
 import jax
 
 from experiments import command
-from experiments.beyond.methods import PLAIN, UNCHANGED, declare, short
+from experiments.beyond.methods import PLAIN, UNCHANGED, Row, short
 from experiments.ledger import compiled, directory, execute, runs, scales, work
 from experiments.ledger.records import Records
 from experiments.ledger.store import Stored
-from experiments.paper import printed as paper
 from experiments.render import figures
 from experiments.render.report import render
 from stale_adam import files, pools
 from stale_adam.trace import Trace
 from stale_adam.training.record import best
 
-RATE = paper.LEARNING_RATE['transformer']
+# The middle of every grid.
 WITHOUT, *OTHERS = (
-  short(declare(name, RATE, PLAIN)) for name in ('none', *UNCHANGED)
+  short(row.run(row.rates[1])) for row in (Row('none'), *UNCHANGED.values())
 )
 RUNS = [WITHOUT, *OTHERS]
 
@@ -37,6 +37,12 @@ RUNS = [WITHOUT, *OTHERS]
 def report(records: Records) -> str:
   """BLEU and loss of every method, and the difference from none."""
   base = records.get(WITHOUT)
+  orders = {r['trace_sha256'] for r in map(records.get, RUNS) if r}
+  if len(orders) > 1:
+    raise ValueError(
+      f'{records.scale}: the records are of {len(orders)} orders of arrivals: '
+      'repeat the command without --plot_only, which makes those of others anew'
+    )
   last = lambda record: record['curve'][-1]['validation_loss']
   rows = []
   for run in RUNS:
@@ -76,8 +82,9 @@ def recorded(
 def complete(
   records: Stored, order: Trace, root: Path, data_dir: str | None = None
 ) -> None:
-  """Trains what is missing on the order."""
-  for run in (run for run in RUNS if records.get(run) is None):
+  """Trains what is missing on the order, and what was made on another one."""
+  made = lambda run: (records.get(run) or {}).get('trace_sha256')
+  for run in (run for run in RUNS if made(run) != order.digest()):
     scale, name = records.scale, runs.name(records.scale, run)
     settings, out = runs.at(scale, run), root / name
     print(f'\n{name}', flush=True)

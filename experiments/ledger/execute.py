@@ -13,10 +13,12 @@ from experiments.ledger.settings import Settings
 from stale_adam import measure as measure_lib
 from stale_adam import pools, update
 from stale_adam.clock import Clock
+from stale_adam.methods import local
 from stale_adam.nmt import translation
 from stale_adam.nmt.data import batches
 from stale_adam.nmt.data import corpus as corpus_lib
 from stale_adam.nmt.data import vocabulary as vocabulary_lib
+from stale_adam.server import replied
 from stale_adam.training import record as record_lib
 from stale_adam.training.run import run
 
@@ -226,5 +228,8 @@ def execute(
   except OSError as error:
     raise OSError(f'{error}; {directory.left(out)}') from error
   finally:
-    # It is compiled for this run's learning rate; all else serves later runs.
+    # They are compiled for this run alone; all else serves later runs.
     update.update.clear_cache()
+    if settings.method != 'none':
+      for made in (update.start, update.add, replied, *local.PROGRAMS):
+        made.clear_cache()

@@ -1,31 +1,33 @@
 """Methods against staleness by name, each with the constants of its runs."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import optax
 
 from stale_adam import methods
-from stale_adam.optimizer import adam
-from stale_adam.policy import Communication, Policy
+from stale_adam.policy import Communication
 
 
 class Run(NamedTuple):
   """What a method is made from.
 
   Attributes:
-    communication: of the run; a method of another policy takes over what it
-      can.
+    communication: of the run.
     optimizer: the server's, with its schedule.
-    schedule: of the learning rate, in updates of whoever counts it.
-    rate: its peak.
-    warmup: updates until then.
+    schedule: of the learning rate, counted in updates of the server.
+    local_schedule: the same, counted in updates that a worker makes by itself:
+      one for each of its batches.
+    rate: the peak of both.
+    warmup: updates of the server until then.
   """
 
   communication: Communication
   optimizer: optax.GradientTransformation
   schedule: optax.Schedule
+  local_schedule: optax.Schedule
   rate: float
   warmup: int
 
@@ -41,34 +43,72 @@ class Run(NamedTuple):
 
 # Arguments of `serve` besides those of a run without a method.
 Make = Callable[[Run], dict[str, Any]]
+_NUMBERS = tuple(field.name for field in dataclasses.fields(Communication))
+_POLICY = ('workers', 'local_accumulation')
 
 
-def _with(policy: type, *numbers: int) -> Make:
-  """A policy that takes over the number of workers, and L."""
+class Method(NamedTuple):
+  """How a method is made, and which settings it uses.
+
+  Attributes:
+    make: its arguments of `serve`.
+    uses: the numbers of the communication that make a difference.
+    adam: whether the server runs the optimizer of the settings.
+    pushes: that an update sums, if the method has its own policy.
+  """
+
+  make: Make
+  uses: tuple[str, ...] = _NUMBERS
+  adam: bool = True
+  pushes: Callable[[Communication], int] = lambda c: c.pushes_per_update
+
+
+def _after(
+  make: Callable[[Run], optax.GradientTransformation],
+) -> Method:
+  """A transformation of the updates that the optimizer makes."""
+  chained = lambda run: optax.chain(run.optimizer, make(run))
+  return Method(lambda run: {'optimizer': chained(run)})
+
+
+def _part(name: str, make: Callable[[Run], Any]) -> Method:
+  """One argument of `serve`, beside the optimizer of the settings."""
+  return Method(lambda run: {name: make(run)})
+
+
+def _instead(make: Make) -> Method:
+  """A method with an optimizer of its own."""
+  return Method(make, adam=False)
+
+
+def _policy(
+  kind: type,
+  numbers: Callable[[int], tuple] = lambda n: (),
+  pushes: Callable[[int], int] = lambda n: 1,
+) -> Method:
+  """A policy, whose further numbers follow from that of the workers."""
 
   def make(run: Run) -> dict[str, Any]:
     local = run.communication.local_accumulation
-    made: Policy = policy(run.workers, *numbers, local_accumulation=local)
+    made = kind(run.workers, *numbers(run.workers), local_accumulation=local)
     return {'policy': made}
 
-  return make
-
-
-def _after(transformation: optax.GradientTransformation) -> Make:
-  return lambda run: {'optimizer': optax.chain(run.optimizer, transformation)}
+  return Method(make, _POLICY, pushes=lambda c: pushes(c.workers))
 
 
 def _growing(run: Run) -> dict[str, Any]:
-  """Of a third of the batches each: 1, then half, then all of the workers."""
+  """K = 1, N / 2, N: a third of the batches each in the full run of `tiny`."""
   n, third = run.workers, 7 * run.warmup
   half = max(1, n // 2)
   table = {0: 1, third: half, third + third // half: n}
-  return {'policy': methods.FirstToFinish(n, tuple(table.items()))}
+  local = run.communication.local_accumulation
+  pairs = tuple(table.items())
+  return {'policy': methods.FirstToFinish(n, pairs, local_accumulation=local)}
 
 
 def _softsync(run: Run) -> dict[str, Any]:
-  """An update on every other push, on their mean; half of the rate."""
-  count = max(1, run.workers // 2)
+  """An update on N / 2 pushes, on their mean, at half of the rate."""
+  count = _half(run.workers)
   numbers = dataclasses.replace(run.communication, global_accumulation=count)
   scaled = optax.chain(
     methods.average_pushes(), run.optimizer, optax.scale(count / run.workers)
@@ -81,92 +121,132 @@ def _elastic(run: Run) -> dict[str, Any]:
   return methods.elastic_average(run.workers) | {'worker': worker}
 
 
-_adam = lambda run: adam(run.schedule)
-_sgd = lambda run: optax.sgd(run.schedule)
+def _delayed_adam(run: Run) -> dict[str, Any]:
+  worker = methods.local_updates(_adam(run))
+  outer = methods.delayed_nesterov(0.7, run.workers)
+  return {'worker': worker, 'optimizer': outer}
 
-NAMED: Mapping[str, Make] = {
-  'none': lambda run: {},
+
+def _deep(run: Run) -> dict[str, Any]:
+  worker = methods.compress_deeply(run.workers)
+  return {'worker': worker, 'optimizer': optax.sgd(run.schedule)}
+
+
+_half = lambda n: max(1, n // 2)
+_fewer = lambda n: max(1, n - 1)
+_all = lambda n: n
+# Of the workers.
+_adam = lambda run: optax.adam(run.local_schedule, b1=0.9, b2=0.98, eps=1e-9)
+_sgd = lambda run: optax.sgd(run.local_schedule)
+_push = functools.partial(_part, 'per_push')
+_worker = functools.partial(_part, 'worker')
+_reply = functools.partial(_part, 'reply')
+
+NAMED: Mapping[str, Method] = {
+  'none': Method(lambda run: {}),
   # Rates and weights.
-  'scale_by_staleness per push': lambda run: {
-    'per_push': methods.scale_by_staleness()
-  },
-  'scale_by_staleness': _after(methods.scale_by_staleness()),
-  'weight polynomial': _after(methods.weight_by_staleness()),
-  'weight exponential': _after(methods.weight_by_staleness('exponential')),
-  'weight hinge': _after(methods.weight_by_staleness('hinge', b=2.0)),
-  'adapt_to_delay': lambda run: _after(methods.adapt_to_delay(run.workers))(
-    run
+  'scale_by_staleness per push': _push(lambda r: methods.scale_by_staleness()),
+  'scale_by_staleness': _after(lambda r: methods.scale_by_staleness()),
+  'weight polynomial': _after(lambda r: methods.weight_by_staleness()),
+  'weight exponential': _after(
+    lambda r: methods.weight_by_staleness('exponential')
   ),
-  'correct_rate': lambda run: _after(
-    methods.correct_rate(max(1, 5 * run.warmup))
-  )(run),
-  'scale_by_distance': lambda run: {'per_push': methods.scale_by_distance()},
-  'fadas': lambda run: {'optimizer': methods.fadas(run.schedule)},
+  'weight hinge': _after(lambda r: methods.weight_by_staleness('hinge', b=2.0)),
+  'adapt_to_delay': _after(lambda r: methods.adapt_to_delay(r.workers)),
+  'correct_rate': _after(lambda r: methods.correct_rate(max(1, 5 * r.warmup))),
+  'scale_by_distance': _push(lambda r: methods.scale_by_distance()),
+  'fadas': _instead(lambda r: {'optimizer': methods.fadas(r.schedule)}),
   # Compensation.
-  'compensate_delay': lambda run: {'per_push': methods.compensate_delay()},
-  'compensate_delay adaptive': lambda run: {
-    'per_push': methods.compensate_delay(2.0, 0.95)
-  },
-  'reduce_by_gap': lambda run: {'per_push': methods.reduce_by_gap(0.98)},
-  'average_workers': lambda run: {
-    'per_push': methods.average_workers(run.workers)
-  },
-  'predict_weights': lambda run: {
-    'reply': methods.predict_weights(run.schedule, run.staleness)
-  },
+  'compensate_delay': _push(lambda r: methods.compensate_delay()),
+  'compensate_delay adaptive': _push(
+    lambda r: methods.compensate_delay(2.0, 0.95)
+  ),
+  'reduce_by_gap': _push(lambda r: methods.reduce_by_gap(0.98)),
+  'average_workers': _push(lambda r: methods.average_workers(r.workers)),
+  'predict_weights': _reply(
+    lambda r: methods.predict_weights(r.schedule, r.staleness)
+  ),
   # Policies.
-  'BackupWorkers 1': _with(methods.BackupWorkers, 1),
-  'DropStale 3': _with(methods.DropStale, 3),
-  'FirstWorkers 3': _with(methods.FirstWorkers, 3),
-  'FreshPushes 4': _with(methods.FreshPushes, 4),
-  'FirstToFinish 2': _with(methods.FirstToFinish, 2),
-  'FirstToFinish growing': _growing,
-  'StaleSynchronous 1': _with(methods.StaleSynchronous, 1),
-  'StaleSynchronous 3': _with(methods.StaleSynchronous, 3),
-  'OneRoundLate': _with(methods.OneRoundLate),
-  'softsync': _softsync,
+  'BackupWorkers': _policy(
+    methods.BackupWorkers, lambda n: (min(1, n - 1),), _fewer
+  ),
+  'DropStale': _policy(methods.DropStale, lambda n: (n - 1,)),
+  'FirstWorkers': _policy(methods.FirstWorkers, lambda n: (_fewer(n),), _fewer),
+  'FreshPushes': _policy(methods.FreshPushes, lambda n: (n,), _all),
+  'FirstToFinish': _policy(methods.FirstToFinish, lambda n: (_half(n),), _half),
+  'FirstToFinish growing': Method(_growing, _POLICY, pushes=lambda c: 1),
+  'StaleSynchronous 1': _policy(methods.StaleSynchronous, lambda n: (1,)),
+  'StaleSynchronous 3': _policy(methods.StaleSynchronous, lambda n: (3,)),
+  'OneRoundLate': _policy(methods.OneRoundLate, pushes=_all),
+  'softsync': Method(_softsync, _POLICY, pushes=lambda c: _half(c.workers)),
   # Momentum for stale gradients, and Adagrad; without Adam.
-  'sgd': lambda run: {'optimizer': _sgd(run)},
-  'dana': lambda run: methods.dana(run.schedule, run.workers),
-  'smega2': lambda run: methods.smega2(run.schedule, run.workers),
-  'delayed_nesterov': lambda run: {
-    'optimizer': methods.delayed_nesterov(run.schedule, run.workers)
-  },
-  'adaptive_revision': lambda run: methods.adaptive_revision(
-    run.rate, run.workers
+  'dana': _instead(lambda r: methods.dana(r.schedule, r.workers)),
+  'smega2': _instead(lambda r: methods.smega2(r.schedule, r.workers)),
+  'delayed_nesterov': _instead(
+    lambda r: {'optimizer': methods.delayed_nesterov(r.schedule, r.workers)}
+  ),
+  'adaptive_revision': _instead(
+    lambda r: methods.adaptive_revision(r.rate, r.workers)
   ),
   # Local updates.
-  'average_models': lambda run: methods.average_models(_sgd(run)),
-  'diloco': lambda run: methods.diloco(_adam(run)),
-  'downpour': lambda run: methods.downpour(_sgd(run), run.rate),
-  'buffered_averaging': lambda run: methods.buffered_averaging(_sgd(run)),
-  'buffered_averaging of Adam': lambda run: methods.buffered_averaging(
-    _adam(run)
+  'average_models': _instead(lambda r: methods.average_models(_sgd(r))),
+  'diloco': _instead(lambda r: methods.diloco(_adam(r))),
+  'downpour': _instead(lambda r: methods.downpour(_sgd(r), r.rate)),
+  'buffered_averaging': _instead(lambda r: methods.buffered_averaging(_sgd(r))),
+  'buffered_averaging of Adam': _instead(
+    lambda r: methods.buffered_averaging(_adam(r))
   ),
-  'mix_models': lambda run: methods.mix_models(_sgd(run)),
-  'mix_models of Adam': lambda run: methods.mix_models(_adam(run)),
-  'worker_adam': lambda run: methods.worker_adam(_adam(run)),
-  'delayed_nesterov of Adam': lambda run: {
-    'worker': methods.local_updates(_adam(run)),
-    'optimizer': methods.delayed_nesterov(0.7, run.workers),
-  },
-  'apply_own_push': lambda run: {'worker': methods.apply_own_push(_adam(run))},
-  'elastic_average': _elastic,
+  'mix_models': _instead(lambda r: methods.mix_models(_sgd(r))),
+  'mix_models of Adam': _instead(lambda r: methods.mix_models(_adam(r))),
+  'worker_adam': _instead(lambda r: methods.worker_adam(_adam(r))),
+  'delayed_nesterov of Adam': _instead(_delayed_adam),
+  'elastic_average': _instead(_elastic),
+  'apply_own_push': Method(
+    lambda r: {
+      'worker': methods.apply_own_push(_adam(r)),
+      'policy': methods.OneRoundLate(r.workers),
+    },
+    ('workers',),
+    pushes=lambda c: c.workers,
+  ),
   # Compression.
-  'drop_gradients': lambda run: {'worker': methods.drop_gradients()},
-  'keep_dropped': lambda run: {'worker': methods.keep_dropped(_adam(run))},
-  'send_signs': lambda run: {'worker': methods.send_signs()},
-  'quantise': lambda run: {'worker': methods.quantise()},
-  'compress_deeply': lambda run: {
-    'worker': methods.compress_deeply(run.workers),
-    'optimizer': _sgd(run),
-  },
+  'drop_gradients': _worker(lambda r: methods.drop_gradients()),
+  'keep_dropped': _worker(lambda r: methods.keep_dropped(_adam(r))),
+  'send_signs': _worker(lambda r: methods.send_signs()),
+  'quantise': _worker(lambda r: methods.quantise()),
+  'compress_deeply': _instead(_deep),
   # A sharded server, whose pulls lag behind.
-  'torn_reads': lambda run: {'reply': methods.torn_reads(run.workers)},
+  'torn_reads': _reply(lambda r: methods.torn_reads(r.workers)),
 }
 
 
 def arguments(name: str, run: Run) -> dict[str, Any]:
   """Arguments of `serve` for a method: `policy`, `optimizer` and others."""
   usual = {'policy': run.communication, 'optimizer': run.optimizer}
-  return usual | NAMED[name](run)
+  return usual | NAMED[name].make(run)
+
+
+def batches_per_update(name: str, communication: Communication) -> int:
+  """Batches whose gradients an update of the server sums."""
+  return NAMED[name].pushes(communication) * communication.local_accumulation
+
+
+def check(name: str, communication: Communication, optimizer: str) -> None:
+  """Refuse settings that a method does not use.
+
+  Raises:
+    ValueError: naming the setting and the method.
+  """
+  method = NAMED[name]
+  usual = Communication(communication.workers)
+  for number in _NUMBERS:
+    value = getattr(communication, number)
+    if number not in method.uses and value != getattr(usual, number):
+      raise ValueError(
+        f'{number}={value}: the method {name!r} decides this itself; leave it '
+        f'out, or use {", ".join(method.uses)}'
+      )
+  if not method.adam and optimizer != 'adam':
+    raise ValueError(
+      f'optimizer={optimizer}: the method {name!r} has its own; leave it out'
+    )

@@ -20,16 +20,20 @@ def todo(wanted: Iterable[Settings], records: Stored) -> list[Settings]:
 
 
 def only(
-  wanted: Iterable[Settings], scale: str, pattern: str | None
+  wanted: Iterable[Settings],
+  scale: str,
+  pattern: str | None,
+  others: Iterable[Settings] = (),
 ) -> list[Settings]:
   """The runs whose name at the scale matches the expression.
 
   Raises:
-    ValueError: if the expression is not valid, or matches no run.
+    ValueError: if the expression is not valid, or matches no run, nor any of
+      the others.
   """
   wanted = [run for run in wanted if run.pair in scales.SCALES[scale].pairs]
   found = matching(wanted, scale, pattern)
-  if wanted and not found:
+  if wanted and not found and not matching(others, scale, pattern):
     raise ValueError(
       f'--only={pattern} matches none of {len(wanted)} runs, such as '
       f'{runs.name(scale, wanted[0])}; --dry_run prints the missing ones'
@@ -56,7 +60,8 @@ def seconds(wanted: Sequence[Settings], records: Stored) -> float | None:
   took = {run.model: records.durations(run.model) for run in wanted}
   if not all(took.values()):
     return None
-  return sum(statistics.median(took[run.model]) for run in wanted)
+  epochs = lambda run: runs.at(records.scale, run).budget.epochs
+  return sum(statistics.median(took[r.model]) * epochs(r) for r in wanted)
 
 
 def too_late(

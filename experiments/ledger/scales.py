@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from experiments.ledger import methods
 from experiments.ledger import settings as settings_lib
 from experiments.ledger.settings import Settings
 from experiments.paper import printed as paper
@@ -181,7 +182,8 @@ def settings(scale: str, model: str, **changes: Any) -> Settings:
   """
   base = SCALES[scale].models[model]
   communication = changes.get('communication', base.communication)
-  batches = max(4, communication.batches_per_update)
+  method = changes.get('method', base.method)
+  batches = max(4, methods.batches_per_update(method, communication))
   spans = {
     name: getattr(base, name) * 4 // batches
     for name in ('warmup_updates', 'decay_after')
@@ -197,7 +199,7 @@ def name(scale: str, run: Settings) -> str:
   A setting that differs from the scale's default is appended with its value.
   """
   c = run.communication
-  base = settings(scale, run.model, communication=c)
+  base = settings(scale, run.model, communication=c, method=run.method)
   parts = [
     run.model,
     run.pair,
@@ -208,12 +210,14 @@ def name(scale: str, run: Settings) -> str:
   ]
   if c.pull_every > 1:
     parts.append(f'pull{c.pull_every}')
+  if run.method != SCALES[scale].models[run.model].method:
+    parts.append(_shown(run.method))
   if run.optimizer != base.optimizer:
     parts.append(run.optimizer.replace(' ', '_'))
   parts += [f'rate{run.learning_rate:g}', f'seed{run.seed}']
   usual, ours = settings_lib.leaves(base), settings_lib.leaves(run)
   for key in dict.fromkeys([*usual, *ours]):
-    named = key in ('pair', 'optimizer', 'learning_rate', 'seed')
+    named = key in ('pair', 'optimizer', 'learning_rate', 'method', 'seed')
     if not named and usual.get(key) != ours.get(key):
       parts.append(f'{key}{_shown(ours.get(key))}')
   return '-'.join(parts)

@@ -163,6 +163,7 @@ class Settings:
     checks.seed(self.seed)
     _check_shape(self.shape)
     _check_sizes(self.sizes)
+    methods.check(self.method, self.communication, self.optimizer)
     if self.start_on_zero and self.method != 'none':
       raise ValueError(
         f'start_on_zero=True, method={self.method}: a zero gradient has no '
@@ -198,13 +199,17 @@ class Settings:
   def _method(self, learning_rate: Any = None) -> dict[str, Any]:
     """Arguments of `serve`, of the method or usual."""
     peak = self.learning_rate if learning_rate is None else learning_rate
-    schedule = optimizer.inverse_sqrt(
-      peak, self.warmup_updates, self.decay_after
-    )
+    spans = self.warmup_updates, self.decay_after
+    schedule = optimizer.inverse_sqrt(peak, *spans)
     schedule = optimizer.ticking(schedule, self.ticks_per_update)
     made = optimizer.NAMED[self.optimizer](schedule)
-    known = self.communication, made, schedule, peak, self.warmup_updates
-    return methods.arguments(self.method, methods.Run(*known))
+    # A worker's own updates last as many batches as a synchronous run's.
+    batches = methods.batches_per_update(self.method, self.communication)
+    share = max(4, batches) / self.communication.workers
+    local = optimizer.inverse_sqrt(peak, *(round(share * x) for x in spans))
+    known = made, schedule, local, peak, self.warmup_updates
+    run = methods.Run(self.communication, *known)
+    return methods.arguments(self.method, run)
 
   @property
   def policy(self) -> Policy:

@@ -147,7 +147,7 @@ class Stored(Records):
     return record
 
   def durations(self, model: str) -> list[float]:
-    """Seconds that each finished run of a model took."""
+    """Seconds an epoch that each finished run of a model took."""
     found = map(self._read, sorted(self.directory.glob(f'{model}-*.json')))
-    took = [seconds(record) for record in found if record]
-    return [one for one in took if one is not None]
+    took = [(seconds(r), r['curve'][-1]['epochs']) for r in found if r]
+    return [one / epochs for one, epochs in took if one is not None and epochs]

@@ -93,7 +93,7 @@ def complete(
         continue
       if plan.too_late(group, records, began, minutes):
         print(f'\nThe next run would end after {minutes:g} minutes; missing:')
-        left = plan.todo(wanted, records)
+        left = plan.todo([*wanted, *then()], records)
         print('\n'.join(runs.name(records.scale, r) for r in left))
         return
       left = [*busy, *itertools.chain(*groups[i:])]

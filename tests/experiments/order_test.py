@@ -15,8 +15,10 @@ from stale_adam.trace import Trace
 def test_differences_are_from_the_run_without_a_method():
   point = lambda loss: {'validation_loss': loss}
   found = {
-    order.WITHOUT: record(20.0) | {'curve': [point(3.0), point(2.0)]},
-    order.OTHERS[0]: record(22.5) | {'curve': [point(1.75)]},
+    order.WITHOUT: record(20.0)
+    | {'curve': [point(3.0), point(2.0)], 'trace_sha256': 'a'},
+    order.OTHERS[0]: record(22.5)
+    | {'curve': [point(1.75)], 'trace_sha256': 'a'},
   }
   text = order.report(Invented(found))
   cells = [
@@ -28,6 +30,9 @@ def test_differences_are_from_the_run_without_a_method():
   assert cells[4][1:] == ['not run yet'] * 4
   assert len(cells) == 2 + len(order.RUNS)
   assert {run.communication for run in order.RUNS} == {order.PLAIN}
+  found[order.OTHERS[1]] = found[order.WITHOUT] | {'trace_sha256': 'b'}
+  with pytest.raises(ValueError, match='2 orders of arrivals'):
+    order.report(Invented(found))
 
 
 @pytest.mark.slow

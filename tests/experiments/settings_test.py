@@ -247,7 +247,10 @@ def test_a_record_of_another_value_does_not_agree(option):
 def test_large_updates_warm_up_over_the_same_words():
   for run in (r for r in ALL if r.pair in scales.SCALES['tiny'].pairs):
     made = runs.at('tiny', run)
-    batches = run.communication.batches_per_update
+    usual = scales.SCALES['paper'].models[run.model]
+    if run.warmup_updates != usual.warmup_updates:
+      continue
+    batches = methods.batches_per_update(run.method, run.communication)
     plain = scales.settings('tiny', run.model)
     spanned = made.warmup_updates * max(4, batches)
     # Except for the part of an update that 4 x 1600 batches may leave.
@@ -265,7 +268,12 @@ def test_a_longer_warm_up_delays_the_decay():
 def test_every_method_trains(name):
   """A few pushes of four workers, of a problem with a matrix and a vector."""
   made = scales.settings(
-    'micro', 'transformer', communication=Communication(4), method=name
+    'micro',
+    'transformer',
+    communication=Communication(4),
+    method=name,
+    exponential_smoothing=0.01,
+    clip_norm=1.0,
   )
   with pools.Virtual() as pool:
     arrivals = serve(
@@ -276,6 +284,53 @@ def test_every_method_trains(name):
   assert servers[-1].version > 0
   assert all(np.isfinite(push.loss) for push in pushes)
   assert json.loads(json.dumps(made.config()))['method'] == name
+
+
+def test_warm_up_follows_the_method_and_the_worker():
+  """By hand: 1,600 updates of four batches; a worker of four makes as many."""
+  of = lambda method, workers, local=1: scales.settings(
+    'tiny',
+    'transformer',
+    communication=Communication(workers, local),
+    method=method,
+  )
+  assert of('none', 16).warmup_updates == 1600
+  assert of('OneRoundLate', 16).warmup_updates == 400
+  assert of('BackupWorkers', 17).warmup_updates == 400
+  assert of('softsync', 16).warmup_updates == 800
+  seen = []
+  spy = methods.Method(lambda run: seen.append(run) or {})
+  for workers, local, pushes in ((4, 1, 1), (4, 4, 1), (4, 4, 4), (16, 1, 1)):
+    numbers = Communication(workers, local, pushes)
+    made = scales.settings('tiny', 'transformer', communication=numbers)
+    run = methods.Run  # The schedules of a method that notes what it gets.
+    with pytest.MonkeyPatch.context() as patch:
+      patch.setattr(methods, 'NAMED', {**methods.NAMED, 'none': spy})
+      made.transformation()
+    assert isinstance(seen[-1], run)
+    peak = 6400 // workers  # In updates of a worker.
+    schedule = seen[-1].local_schedule
+    assert schedule(peak - 1) == pytest.approx(0.0045)
+    assert schedule(peak // 2 - 1) == pytest.approx(0.00225)
+
+
+@pytest.mark.parametrize(
+  'method, numbers, optimizer, message',
+  [
+    ('OneRoundLate', Communication(4, 1, 4), 'adam', 'global_accumulation=4'),
+    ('DropStale', Communication(4, pull_every=2), 'adam', 'pull_every=2'),
+    ('apply_own_push', Communication(4, 2), 'adam', 'local_accumulation=2'),
+    ('FreshPushes', Communication(4, 1, 1, True), 'adam', 'synchronous=True'),
+    ('fadas', Communication(4), 'lion', "optimizer=lion: .*'fadas'"),
+  ],
+)
+def test_what_a_method_does_not_use_is_refused(
+  method, numbers, optimizer, message
+):
+  with pytest.raises(ValueError, match=message):
+    dataclasses.replace(
+      BASE, communication=numbers, method=method, optimizer=optimizer
+    )
 
 
 def test_a_method_and_a_start_on_zero_exclude_each_other():

@@ -585,6 +585,61 @@ def looked_back(params, law):
 
 
 @pytest.mark.slow
+def test_buffered_averaging_of_fresh_pushes_is_their_mean():
+  """FedBuff with weights of 1: pushes that are not stale, K-batch-sync."""
+  policy, ours = methods.FreshPushes(4, 3), methods.buffered_averaging(SGD)
+  order = [0, 1, 1, 2, 3, 0] * 5
+  mean = optax.chain(methods.average_pushes(), SGD)
+  fed, plain = (
+    sa.simulate(toys.PROBLEM, policy=policy, order=order, devices=ONE, **more)
+    for more in (ours, {'optimizer': mean})
+  )
+  jax.tree.map(
+    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
+    *(fed.params, plain.params),
+  )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+  'policy',
+  [methods.FreshPushes(4, 4), methods.StaleSynchronous(4, 0)],
+  ids=lambda policy: type(policy).__name__,
+)
+def test_equal_workers_keep_time_with_synchronous_training(policy):
+  """Rounds of one push each: as many seconds for as many pushes."""
+  clock = sa.Clock(1.0, 0.25, 0.25)
+  rounds, found = 6, []
+  for chosen in (policy, SYNCHRONOUS):
+    with sa.pools.Virtual(clock) as pool:
+      arrivals = sa.serve(toys.PROBLEM, SGD, chosen, pool)
+      pushes = [p for p, _ in itertools.islice(arrivals, 4 * rounds)]
+    found.append([p.seconds for p in pushes])
+  assert found[0] == found[1]
+
+
+@pytest.mark.slow
+def test_the_worker_may_look_ahead_in_place_of_the_server():
+  """DANA-Slim: push mu v + g, and reply as published; the same gradients."""
+  mu, order = 0.6, [0, 1, 2, 3, 3, 1, 0, 2] * 5
+  add = jax.jit(lambda v, g: jax.tree.map(lambda v, g: mu * v + g, v, g))
+
+  def compute(gradient, params, batches, velocity):
+    loss, g = gradient(params, batches)
+    velocity = add(velocity, g)
+    return loss, add(velocity, g), velocity
+
+  zeros = lambda params, worker: jax.tree.map(np.zeros_like, params)
+  slim = {'worker': sa.worker.Worker(zeros, compute), 'optimizer': SGD}
+  zero = methods.dana(0.05, 4, mu)
+  losses = [
+    sa.simulate(toys.PROBLEM, policy=PLAIN4, order=order, devices=ONE, **more)
+    for more in (slim, zero)
+  ]
+  np.testing.assert_allclose(losses[0].loss, losses[1].loss, rtol=1e-4)
+
+
+@pytest.mark.slow
 def test_delayed_updates_are_local_accumulation():
   """Ott et al. (2018): half of the workers with two batches each are all."""
   half = sa.Communication(2, 2, synchronous=True)

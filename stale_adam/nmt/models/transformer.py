@@ -307,7 +307,7 @@ class Transformer(nnx.Module):
 
 
 class TFixup(Transformer):
-  """A Transformer without layer normalisation, whose beginning is small.
+  """A Transformer without layer normalisation, with small initial weights.
 
   Embeddings are normal with the variance 1 / size, matrices uniform (Xavier);
   queries and keys are divided by sqrt(2). Then, with N layers on each side,
@@ -316,16 +316,7 @@ class TFixup(Transformer):
       times (9 N)^(-1/4)
     in the encoder values, outputs and feed-forward:  times 0.67 N^(-1/4)
 
-  It needs no warm-up of the learning rate.
-
-  Args:
-    vocabulary: this and the others are those of `Transformer`.
-    size: likewise.
-    hidden: likewise.
-    heads: likewise.
-    depth: likewise.
-    dropout: likewise.
-    rngs: likewise.
+  It needs no warm-up of the learning rate. Arguments are as of `Transformer`.
 
   Source: Huang, Perez, Ba and Volkovs (2020), "Improving Transformer
     Optimization Through Better Initialization", as in the authors' code.
@@ -349,14 +340,8 @@ class TFixup(Transformer):
     table[...] = (9 * depth) ** -0.25 * table[...]
     xavier = jax.nn.initializers.xavier_uniform()
     draw = lambda *shape: xavier(rngs.params(), shape)
-    sides = (
-      (self.encoder, 0.67 * depth**-0.25),
-      (
-        self.decoder,
-        (9 * depth) ** -0.25,
-      ),
-    )
-    for side, scale in sides:
+    encoder, decoder = 0.67 * depth**-0.25, (9 * depth) ** -0.25
+    for side, scale in ((self.encoder, encoder), (self.decoder, decoder)):
       for layer in side:
         source = [layer.source] if side is self.decoder else []
         for attention in (layer.attention, *source):

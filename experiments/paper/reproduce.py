@@ -5,8 +5,8 @@
 Makes every run that is missing, the most important first, and saves each one
 when it is finished. Repeat the command to resume, also in the middle of a run.
 Several processes at once share the runs. Then renders all tables and figures
-and the checklist of the paper's claims. About two and a half hours on two
-processor cores at `tiny`.
+and the checklist of the paper's claims. About a day on two processor cores at
+`tiny`, eight hours of it for the paper's tables and figures.
 """
 
 from experiments import command

@@ -131,13 +131,19 @@ def recall(trace: Trace) -> None:
     ValueError: if a flag cannot have the value.
   """
   recorded = trace.settings.get('flags', {})
+  # What settings were before there was a flag for them.
+  earlier = {
+    field.name: field.default
+    for field in dataclasses.fields(Settings)
+    if isinstance(field.default, str | bool | int | float)
+  }
   if not isinstance(recorded, dict):
     raise ValueError(
       f'{REPLAY.value}: its flags are {checks.shown(recorded)}, no object by '
       'name; record the run again'
     )
   for flag in (flags.FLAGS[flag.name] for flag in RECORDED):
-    value = recorded.get(flag.name)
+    value = recorded.get(flag.name, earlier.get(flag.name))
     if value is not None and flag.using_default_value:
       text = ','.join(map(str, value)) if isinstance(value, list) else value
       try:

@@ -30,6 +30,7 @@ although it is made to hide it.
 
 import dataclasses
 import functools
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -375,14 +376,16 @@ def _row(
   test = lambda record: (
     sum(record_lib.tests(record).values()) / len(record_lib.tests(record))
   )
+  # Records of earlier versions do not have all of this.
+  known = lambda name, times: lambda r: times * r.get(name, math.nan)
   return [
     label,
     f'{run.learning_rate * records.rate_factor:.3g}',
     records.cell(run),
     records.cell(run, test),
     records.cell(run, lambda r: r['mean_staleness'], 2),
-    f'{records.cell(run, lambda r: 100 * r["dropped_share"], 0)}%',
-    records.cell(run, lambda r: r['bytes_per_batch'] / 1000, 0),
+    f'{records.cell(run, known("dropped_share", 100), 0)}%',
+    records.cell(run, known('bytes_per_batch', 0.001), 0),
     records.cell(run, virtual_speed, 0),
     spread(taken),
     times,

@@ -24,7 +24,7 @@ from stale_adam.server import Server
 from stale_adam.training import flat_problem, resume
 from stale_adam.training.course import Course
 from stale_adam.training.task import Budget, Task
-from stale_adam.worker import Push
+from stale_adam.worker import Push, size
 
 # Pushes between two places where a run can be saved, at most.
 PUSHES = 256
@@ -127,6 +127,7 @@ class Member:
       self._reached: Cut | None = None
       bare = decisions.bare(begun[0]) if begun else None
       self.versions = decisions.span(self._server)
+      self._nbytes = size(self._server.params)  # Of a push.
       self._columns = decisions.stacked(self._rows(policy, pool, bare))
     cases = self._columns['case'].ravel()
     self.cases = {decisions.IDLE, *cases.tolist()}
@@ -142,7 +143,7 @@ class Member:
     arrivals = decisions.dry(policy, pool, self.entry.seed, begun)
     for row, push, server in arrivals:
       rows.append(row)
-      self._pushes.append(push)
+      self._pushes.append(push._replace(nbytes=self._nbytes))
       before, units = units, units + self.course.units_of(push)
       due = self.course.due(before, units)
       self.versions = max(self.versions, decisions.span(server))

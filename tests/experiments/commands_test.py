@@ -185,6 +185,7 @@ def threaded(train, folder):
     '--pool=threads',
     '--measure',
     '--epochs=0.15',
+    '--exponential_smoothing=0',  # As before there was such a flag.
   )
 
 
@@ -329,7 +330,7 @@ MISTAKES = [
   (
     'train --replay={threaded}/trace.npz --learning_rate=0.001 '
     '--out={folder}/refused',
-    'learning_rate: 0.003 in the trace, 0.001 here.*counterfactual',
+    'learning_rate: 0.0045 in the trace, 0.001 here.*counterfactual',
   ),
   (
     'train --replay={threaded}/trace.npz --workers=3 --seed=1 '
@@ -346,7 +347,7 @@ MISTAKES = [
     'holds the trace to replay',
   ),
   (  # The recorded rate may be named: what is wrong here is the directory.
-    'train --replay={threaded}/trace.npz --learning_rate=0.003 '
+    'train --replay={threaded}/trace.npz --learning_rate=0.0045 '
     '--out={folder}/file',
     '{folder}/file',
   ),

@@ -156,7 +156,7 @@ METHODS = {
   ),
   'fadas': Method(
     {},
-    optimizer=methods.fadas(RATE),
+    optimizer=methods.fadas(RATE, b2=0.98, eps=1e-9),
     reference=lambda: rules.fadas(RATE, 1),
   ),
   'compensate_delay, constant': Method(

@@ -19,7 +19,7 @@ the first push that differs and exit status 1. Add
 --counterfactual and other flags to see what the same order of arrivals gives
 with another learning rate, accumulation or seed.
 
-`tiny` needs no files and takes two to three minutes on two cores. `small`
+`tiny` needs no files and takes about three minutes on two cores. `small`
 reads text files and takes two or three minutes. `paper` reads WMT, prepared
 once by experiments.prepare_wmt, and needs GPUs.
 

@@ -18,7 +18,7 @@ all. So the seconds are those of the run on the paper's cluster, times its raw
 speed there, over its raw speed here; dry runs of the clock measure both. An
 update with a backup worker is a synchronous update of other batches. Four runs
 that are trained on their own cluster show what this leaves out. 28 runs, 14 of
-them also in Tables 1 and 3 and in `workers`; about 25 minutes on two processor
+them also in Tables 1 and 3 and in `workers`; about 50 minutes on two processor
 cores at `tiny`.
 """
 

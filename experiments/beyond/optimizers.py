@@ -6,7 +6,7 @@ Question (section 7): can an optimizer other than Adam train a plain
 asynchronous Transformer, with four workers and no accumulation? Each optimizer
 has a grid of learning rates; its best is compared with synchronous Adam. One
 seed, or three where a deviation is shown. 39 runs, 2 of them also in Table 1;
-about 25 minutes on two processor cores at `tiny`.
+about 70 minutes on two processor cores at `tiny`.
 """
 
 from pathlib import Path

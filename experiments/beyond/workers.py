@@ -9,7 +9,7 @@ updates that four batches give, and warm-up and decay last for the same words.
 Synchronous runs of N workers show what the large batch alone costs. One seed,
 three for N = 4. The server of the virtual clock answers without delay, so speed
 grows with N without limit: it is an upper bound. 23 runs, 3 of them also in
-Table 3; about 20 minutes on two processor cores at `tiny`.
+Table 3; about 40 minutes on two processor cores at `tiny`.
 """
 
 from pathlib import Path

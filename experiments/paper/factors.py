@@ -41,7 +41,7 @@ the distribution. The RNN has smoothing alone.
   phase. No setting of a run does that (`sa.hold(phases=...)` does in a training
   loop), and neither run of the ratio has artificial staleness.
 
-90 runs, 24 of them also in other tables; about three hours on two processor
+90 runs, 24 of them also in other tables; about four hours on two processor
 cores at `tiny`.
 """
 

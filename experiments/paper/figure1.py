@@ -7,7 +7,7 @@ one from a single batch. Still, asynchronous training with four batches per
 update (4x local accumulation) stays below synchronous training, even with one
 batch per update. The RNN is hardly affected. Synchronous training with one
 batch per update (the paper's 10 GB) has a single worker. 8 runs, 6 of them also
-in Table 3; about 6 minutes on two processor cores at `tiny`.
+in Table 3; about 20 minutes on two processor cores at `tiny`.
 """
 
 import functools

@@ -6,7 +6,7 @@ Claim (section 4.3): synchronous training loses much if workers pull only every
 7 updates, a mean staleness of 3, and little if they pull every 5 updates, a
 mean of 2. Asynchronous training with the same four batches per update is worse
 than both. The RNN is less sensitive. 16 runs, with three seeds of the
-Transformer, 8 of them also in Table 3; about 11 minutes on two processor cores
+Transformer, 8 of them also in Table 3; about 35 minutes on two processor cores
 at `tiny`.
 """
 

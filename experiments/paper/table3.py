@@ -11,7 +11,7 @@ to a target is interpolated between two validations. Scores and times have ±
 their standard deviation over the seeds, and a ratio of times ± two standard
 errors. The virtual clock is fitted to three of the paper's speeds: plain
 asynchronous, local and synchronous. The last lines are at Table 1's first rate
-and Table 5's second. 42 runs, 6 of them also in Table 5; about 30 minutes on
+and Table 5's second. 42 runs, 6 of them also in Table 5; about 100 minutes on
 two processor cores at `tiny`.
 """
 

@@ -51,11 +51,10 @@ def transformation(
     ValueError: if N is not a whole number from 1 on.
   """
   checks.whole('workers', workers, 1)
-  all_share = shared
 
   def init(params: optax.Params) -> Table:
     stack = lambda x: jnp.broadcast_to(x, (workers, *x.shape))
-    return Table(jax.tree.map(stack, entry(params)), all_share(params))
+    return Table(jax.tree.map(stack, entry(params)), shared(params))
 
   def update(
     updates: optax.Updates,
@@ -68,10 +67,10 @@ def transformation(
   ) -> tuple[optax.Updates, Table]:
     del extra_args
     own = jax.tree.map(lambda x: x[worker], state.entries)
-    message, own, shared = rule(updates, own, state.shared, params, pulled)
+    message, own, rest = rule(updates, own, state.shared, params, pulled)
     put = lambda x, y: x.at[worker].set(y)
     entries = jax.tree.map(put, state.entries, own)
-    return after(message, entries), Table(entries, shared)
+    return after(message, entries), Table(entries, rest)
 
   return optax.GradientTransformationExtraArgs(
     init,

@@ -1,6 +1,7 @@
 # make demo    the main job on the embedded corpus, in three minutes
 # make check   lint, types and the fast tests, in a minute
 # make test    lint, types and all tests: everything CI runs
+# make cluster the tests of the Ray cluster, which it installs
 # make format  rewrites what ruff can
 # make clean   removes the environment and all caches
 # Each installs what it needs into .venv.
@@ -16,7 +17,7 @@ unexport PYTHONDONTWRITEBYTECODE
 INSTALL := PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet \
   --no-compile -c constraints.txt
 
-.PHONY: demo check test lint format clean
+.PHONY: demo check test cluster lint format clean
 
 demo: .venv/installed
 	$(BIN)/python -m experiments.demo
@@ -29,6 +30,10 @@ check: lint
 
 test: lint
 	$(PYTEST)
+
+# Each starts machines of its own: one after the other.
+cluster: .venv/cluster
+	$(BIN)/python -m pytest -q tests/pools -k cluster
 
 lint: .venv/tools
 	$(BIN)/ruff check .
@@ -51,6 +56,10 @@ format: .venv/tools
 
 .venv/tools: .venv/installed
 	$(INSTALL) -e '.[test]'
+	touch $@
+
+.venv/cluster: .venv/tools
+	$(INSTALL) -e '.[cluster]'
 	touch $@
 
 clean:

@@ -65,6 +65,7 @@ setuptools.setup(
       'ruff>=0.12',
     ],
     'benchmark': ['torch>=2.6'],
+    'cluster': ['ray>=2.55'],
     'wmt': ['tensorflow-cpu>=2.18'],
   },
 )

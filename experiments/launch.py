@@ -12,7 +12,7 @@ from typing import Any
 
 from absl import app, flags
 
-from stale_adam.pools.contract import WorkerHangs
+from stale_adam.pools.contract import WorkerHangs, WorkerLost
 from stale_adam.training import resume
 
 _ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -62,6 +62,8 @@ def main(function: Callable[[list[str]], Any], resumes: bool = False) -> None:
           '; finished runs and saved states are kept: rerun the same command '
           'to resume'
         )
+    except WorkerLost as lost:
+      sys.exit('; '.join([str(lost), *getattr(lost, '__notes__', [])]))
     except WorkerHangs as hangs:
       notes = getattr(hangs, '__notes__', [])
       print(f'\n{"; ".join([str(hangs), *notes])}', file=sys.stderr, flush=True)

@@ -9,7 +9,9 @@ record (record.json), the best parameters (params.npz) and their vocabulary,
 which experiments.translate reads, the order of arrivals with all times
 (trace.npz), which experiments.timeline draws, and TensorBoard events.
 
---pool=threads trains on host threads, one for each device, by the real clock.
+--pool=threads trains on host threads, one for each device, by the real clock;
+--pool=ray on a Ray cluster, one actor for each worker: run it on a machine of
+the cluster with --ray_address=auto, or anywhere without, to start Ray here.
 Any run can be replayed in its order of arrivals:
 
   python -m experiments.train --replay=runs/en-de/trace.npz
@@ -56,6 +58,7 @@ from stale_adam import checks, files, measure, pools
 from stale_adam import policy as policy_lib
 from stale_adam.compiled import decisions
 from stale_adam.nmt import translation
+from stale_adam.pools import contract
 from stale_adam.trace import Trace
 from stale_adam.training import record as record_lib
 
@@ -65,23 +68,37 @@ SETTINGS = options.settings()
 POOL = flags.DEFINE_enum(
   'pool',
   'virtual',
-  ['virtual', 'threads'],
-  'Where the workers run: on a virtual clock, or on host threads.',
+  ['virtual', 'threads', 'ray'],
+  'Where the workers run: on a virtual clock, on host threads, or on a Ray '
+  'cluster, one actor each.',
+)
+RAY_ADDRESS = flags.DEFINE_string(
+  'ray_address',
+  None,
+  'With --pool=ray: host:port of the cluster, as `ray start --head` prints it, '
+  'or auto for the one that this machine is part of. By default Ray starts on '
+  'this machine alone, for this run.',
 )
 TIMEOUT_SECONDS = flags.DEFINE_float(
   'timeout_seconds',
   None,
-  'With --pool=threads: end the run if a gradient takes longer, compilation '
-  'included; the state is saved and the worker named. By default wait for any '
-  'time.',
+  'How long a worker may take, compilation included. With --pool=threads the '
+  'run ends then; the state is saved and the worker named. With --pool=ray '
+  'another worker gets its work. By default wait for any time.',
 )
 flags.register_multi_flags_validator(
   ['timeout_seconds', 'pool'],
   lambda given: (
     given['timeout_seconds'] is None
-    or (1 <= given['timeout_seconds'] <= 1e6 and given['pool'] == 'threads')
+    or (1 <= given['timeout_seconds'] <= 1e6 and given['pool'] != 'virtual')
   ),
-  '--timeout_seconds takes 1 to 1000000 seconds, and needs --pool=threads',
+  '--timeout_seconds takes 1 to 1000000 seconds, and needs --pool=threads or '
+  '--pool=ray',
+)
+flags.register_multi_flags_validator(
+  ['ray_address', 'pool'],
+  lambda given: given['ray_address'] is None or given['pool'] == 'ray',
+  '--ray_address needs --pool=ray',
 )
 MEASURE = flags.DEFINE_bool(
   'measure',
@@ -203,12 +220,18 @@ def check(
     trace.check_staleness(found.pulled_version, found.staleness)
 
 
-def pool(trace: Trace | None) -> pools.Virtual | pools.Threads | None:
-  """Where the workers run; None for the virtual clock of the settings."""
+def pool(trace: Trace | None) -> contract.Pool | None:
+  """Where the workers run; None for the virtual clock of the settings.
+
+  Raises:
+    ConnectionError: if there is no cluster.
+  """
   if trace is not None:
     return pools.Virtual(trace, counterfactual=COUNTERFACTUAL.value)
   if POOL.value == 'threads':
     return pools.Threads(timeout_seconds=TIMEOUT_SECONDS.value)
+  if POOL.value == 'ray':
+    return pools.Ray(RAY_ADDRESS.value, TIMEOUT_SECONDS.value)
   return None
 
 
@@ -223,9 +246,9 @@ def load_trace() -> Trace | None:
     if COUNTERFACTUAL.value:
       raise ValueError('--counterfactual replays a run: name it by --replay')
     return None
-  if POOL.value == 'threads':
+  if POOL.value != 'virtual':
     raise ValueError(
-      '--replay decides who arrives when: leave out --pool=threads'
+      f'--replay decides who arrives when: leave out --pool={POOL.value}'
     )
   trace = Trace.load(REPLAY.value)
   if not len(trace):
@@ -324,7 +347,7 @@ def main(_):
         OVERWRITE.value,
         SAVE_SECONDS.value,
       )
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, ImportError) as error:
       sys.exit(str(error))
     report(record, trace, out)
 

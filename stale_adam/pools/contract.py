@@ -47,6 +47,10 @@ class WorkerHangs(TimeoutError):
     )
 
 
+class WorkerLost(RuntimeError):
+  """A worker cannot be had: it does not start, or is lost again and again."""
+
+
 class Pool(Protocol):
   """Where workers run, and who arrives next.
 
@@ -92,6 +96,10 @@ class Pool(Protocol):
   @abc.abstractmethod
   def restore(self, state: Mapping[str, Any]) -> None:
     """Takes over the state of another pool, before any work is sent."""
+
+  def shown(self) -> Mapping[str, str]:
+    """What a progress bar shows of the pool, by name."""
+    return {}
 
   @abc.abstractmethod
   def close(self) -> None:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 
 from stale_adam.pools import contract
+from stale_adam.pools.stopwatch import Stopwatch
 from stale_adam.worker import Push, Times
 
 _PATIENCE = 5.0  # Seconds that `end` waits for gradients under way.
@@ -34,30 +35,6 @@ class Job(NamedTuple):
   vector: jax.Array  # The snapshot's parameters.
   unravel: Any
   pulled: float
-
-
-class Stopwatch:
-  """Seconds while it ran; read by any thread."""
-
-  def __init__(self) -> None:
-    # Seconds before; running since.
-    self._state: tuple[float, float | None] = (0.0, None)
-
-  def seconds(self) -> float:
-    before, since = self._state
-    return before if since is None else before + time.monotonic() - since
-
-  def set(self, seconds: float) -> None:
-    self._state = (seconds, None)
-
-  def start(self) -> None:
-    self._state = (self.seconds(), time.monotonic())
-
-  def stop(self) -> bool:
-    """Whether it was running."""
-    running = self._state[1] is not None
-    self._state = (self.seconds(), None)
-    return running
 
 
 class DeviceThreads:

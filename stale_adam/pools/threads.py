@@ -4,14 +4,15 @@ import contextlib
 import functools
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
 from stale_adam import flat
 from stale_adam.pools import contract
-from stale_adam.pools.device_threads import DeviceThreads, Job, Stopwatch
+from stale_adam.pools.device_threads import DeviceThreads, Job
+from stale_adam.pools.stopwatch import Stopwatch
 from stale_adam.worker import Compute, Push, Work
 
 
@@ -56,7 +57,6 @@ class Threads(contract.Pool):
     self._timeout_seconds = timeout_seconds
     self._devices = tuple(jax.local_devices() if devices is None else devices)
     self._clock = Stopwatch()
-    self._started = False
     self._sent: dict[int, Sequence[int]] = {}  # Ids, by busy worker.
     self._group: list[tuple[int, Work]] = []  # Sent, to go out as one job.
     self._programs: dict[tuple[jax.Device, ...], Any] = {}
@@ -74,9 +74,7 @@ class Threads(contract.Pool):
     if worker in self._sent and not work.restart:
       raise contract.busy(worker)
     self._sent[worker] = work.ids
-    if work.version and not self._started:
-      self._started = True
-      self._clock.start()
+    self._clock.start(work.version)
     self._group.append((worker, work))
     shared = 1 < work.group <= len(self._devices)
     if shared and len(self._group) < work.group:
@@ -119,27 +117,21 @@ class Threads(contract.Pool):
     del self._sent[push.worker]
     return push._replace(seconds=self._clock.seconds())
 
-  @contextlib.contextmanager
-  def paused(self) -> Iterator[None]:
+  def paused(self) -> contextlib.AbstractContextManager[None]:
     """Stops the clock, for example while parameters are evaluated.
 
     Workers finish what they have begun and wait. Nothing becomes staler, since
     no update is made.
     """
-    running = self._clock.stop()
-    try:
-      yield
-    finally:
-      if running:
-        self._clock.start()
+    return self._clock.paused()
 
   def state(self) -> dict[str, Any]:
     """The clock; what is in flight has no state of its own."""
-    return {'seconds': self._clock.seconds(), 'started': self._started}
+    return self._clock.state()
 
   def restore(self, state: Mapping[str, Any]) -> None:
     """Sets the clock; it runs when everything is compiled again."""
-    self._clock.set(state['seconds'])
+    self._clock.restore(state)
 
   def close(self) -> None:
     """Ends the threads; work in flight is dropped."""

@@ -99,6 +99,7 @@ class Course:
     self._parts: list[Trace] = []
     self._validated = 0  # Pushes.
     self._began: float | None = None
+    self._shown: tuple[str, Mapping[str, str]] = ('', {})
     if begun:
       self.curve = [dict(point) for point in begun.curve]
       self._best, self.units = begun.best, begun.units
@@ -227,10 +228,23 @@ class Course:
   def _show(self, point: Mapping[str, Any], staleness: float) -> None:
     metric = self._task.metric
     best = max(p[metric] for p in self.curve)
-    self._bar.set_postfix_str(
+    said = (
       f'loss {point["validation_loss"]:.3f}, {metric} {point[metric]:.4g} '
       f'(best {best:.4g}), staleness {staleness:.2f}'
     )
+    self._shown = said, self._shown[1]
+    self._write()
+
+  def show(self, pool: Mapping[str, str]) -> None:
+    """Shows what is known of the pool beside the last validation."""
+    if pool != self._shown[1]:
+      self._shown = self._shown[0], pool
+      self._write()
+
+  def _write(self) -> None:
+    said, pool = self._shown
+    parts = [said, *(f'{name} {value}' for name, value in pool.items())]
+    self._bar.set_postfix_str(', '.join(filter(None, parts)))
 
   def progress(self, pool: Mapping[str, Any]) -> resume.Progress:
     """What the run has come to, with the state of its pool."""

@@ -8,7 +8,7 @@ import jax
 import optax
 
 from stale_adam.policy import Policy
-from stale_adam.pools.contract import Pool, WorkerHangs
+from stale_adam.pools.contract import Pool, WorkerHangs, WorkerLost
 from stale_adam.server import Reply, Server, serve
 from stale_adam.training import flat_problem, resume
 from stale_adam.training.course import Course, Outcome, progress_bar
@@ -65,7 +65,7 @@ def train(
   Raises:
     ValueError: if `out` holds the state of another run.
     Interrupted: after SIGINT or SIGTERM, when the state has been saved.
-    WorkerHangs: from the pool, when the state has been saved.
+    WorkerHangs, WorkerLost: from the pool, when the state has been saved.
   """
   form = flat_problem.unchanged(task.problem)
   if worker is None and reply is None and measure is None:
@@ -106,7 +106,8 @@ def train(
           save(server)
         if caught:
           break
-    except WorkerHangs as error:  # The last server is as it was yielded.
+    except (WorkerHangs, WorkerLost) as error:
+      # The last server is as it was yielded.
       if saves and server and resume.whole(server):
         save(server)
         error.add_note(course.told(saves))
@@ -136,8 +137,9 @@ def _points(
       yield server, True
 
   course.start()
-  server = None
+  server, shown = None, getattr(pool, 'shown', dict)
   for push, server in arrivals:
+    course.show(shown())
     if not course.add(push):
       yield server, False
       continue

@@ -5,6 +5,7 @@ A new pool is a row of POOLS, and inherits all of it.
 
 import itertools
 
+import clusters
 import jax
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ POOLS = {
   'one device': lambda: sa.pools.Threads(jax.devices()[:1]),
   'three devices': lambda: sa.pools.Threads(jax.devices()[:3]),
   'four devices': lambda: sa.pools.Threads(),
+  'cluster': lambda: clusters.start() and sa.pools.Ray(),
 }
 # workers, local, global accumulation, synchronous, pull_every
 CASES = [
@@ -39,6 +41,27 @@ CASES = [
   (3, 1, 1, True, 2),
   (6, 1, 3, False, 2),
 ]
+# An actor takes seconds to start: a cluster has one case of each kind.
+CLUSTERED = [(4, 1, 1, False, 1), (4, 2, 2, False, 1), (3, 1, 1, True, 2)]
+
+
+def marks(pool):
+  return clusters.needed if pool == 'cluster' else ()
+
+
+NAMES = [pytest.param(pool, marks=marks(pool)) for pool in POOLS]
+PAIRS = [
+  pytest.param(pool, case, marks=marks(pool), id=f'{pool}-{case}')
+  for pool in POOLS
+  for case in (CLUSTERED if pool == 'cluster' else CASES)
+]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def cluster():
+  """Ends the cluster of this file, if a test has started it."""
+  yield
+  clusters.stop()
 
 
 @pytest.fixture(scope='module')
@@ -56,9 +79,7 @@ def runs(toy, served):
 
 
 def contract(test):
-  return pytest.mark.parametrize('pool', POOLS)(
-    pytest.mark.parametrize('case', CASES, ids=str)(test)
-  )
+  return pytest.mark.parametrize('pool, case', PAIRS)(test)
 
 
 @contract
@@ -124,7 +145,7 @@ def test_times_are_in_order(runs, pool, case):
     assert push.seconds - push.times.pulled <= push.age_seconds + 1e-9
 
 
-@pytest.mark.parametrize('pool', POOLS)
+@pytest.mark.parametrize('pool', NAMES)
 def test_a_pool_serves_one_run(toy, pool):
   with POOLS[pool]() as busy:
     next(sa.serve(toy, ADAM, sa.Communication(2), busy))
@@ -132,7 +153,7 @@ def test_a_pool_serves_one_run(toy, pool):
       next(sa.serve(toy, ADAM, sa.Communication(2), busy))
 
 
-@pytest.mark.parametrize('pool', POOLS)
+@pytest.mark.parametrize('pool', NAMES)
 def test_a_pool_has_its_verbs(pool):
   with POOLS[pool]() as made:
     check(made)

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import threading
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -101,6 +101,10 @@ class Batches:
     self._packing = threading.Lock()  # Workers may ask at the same time.
     self._epochs: list[list[list[np.ndarray]]] = []  # Batches of rows.
     self._first: list[int] = [0]  # Batch id that each epoch begins with.
+
+  def __reduce__(self) -> tuple[Any, ...]:
+    """Pickles the text and its order; whoever loads it packs rows again."""
+    return Batches, (self._source, self._target, self.shape, self._seed)
 
   def batch(self, batch_id: int) -> dict[str, np.ndarray]:
     """Lays out a batch; ids count from 0 and never end.

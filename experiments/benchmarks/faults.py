@@ -7,8 +7,9 @@ finished; states are damaged; pools are closed while a server waits for them;
 processes end while threads compile; workers raise, sleep and send NaN; one
 process makes many runs. A failure is a result that differs in one bit, an error
 without a name, a hang, or memory that grows. Takes about 20 minutes on two
-processor cores; flags choose how much of each, 0 leaves it out. The exit status
-is 1 if anything failed.
+processor cores; flags choose how much of each, 0 leaves it out. --losses=50
+kills workers of a Ray cluster, stops some, and kills machines, in 20 minutes
+more: it needs Ray. The exit status is 1 if anything failed.
 """
 
 import signal
@@ -22,6 +23,7 @@ from experiments.benchmarks.injected import (
   closes,
   exits,
   lives,
+  machines,
   pushes,
   states,
 )
@@ -34,6 +36,7 @@ _TIMES = {
   'exits': (50, 'Processes ended while they compile.'),
   'pushes': (100_000, 'Pushes of unreliable workers.'),
   'runs': (50, 'Runs in one process, of each kind.'),
+  'losses': (0, 'Workers of a Ray cluster killed, in each of two ways.'),
 }
 TIMES = {
   name: flags.DEFINE_integer(name, default, text, 0)
@@ -66,6 +69,8 @@ def rows():
     yield pushes.row(times['pushes'], seed)
   if times['runs']:
     yield from lives.rows(times['runs'])
+  if times['losses']:
+    yield from machines.rows(times['losses'], seed)
 
 
 def main(_):

@@ -219,9 +219,9 @@ class Ray(contract.Pool):
     seconds = [self._clock.seconds(m) for m in moments]
     times = Times(flight.pulled, *(max(flight.pulled, s) for s in seconds))
     (home,) = jax.tree.leaves(work.snapshot.params)[0].devices()
-    # Copies: what arrived is shared memory, and the server reuses a message's.
-    own = lambda x: jnp.array(x, device=home)
-    loss, message = jax.tree.map(own, (computed.loss, computed.message))
+    with jax.default_device(home):
+      own = _copy((computed.loss, computed.message))
+    loss, message = jax.device_put(own, home)  # Bound to it, not moved.
     return Push(
       flight.worker,
       work.snapshot.version,
@@ -341,6 +341,12 @@ class Ray(contract.Pool):
       jax.block_until_ready(params)
       self._params = params, self._ray.put(ray_actor.on_host(params))
     return self._params[1]
+
+
+@jax.jit
+def _copy(tree: Any) -> Any:
+  """Arrays of their own: what arrives is shared, and a server reuses memory."""
+  return jax.tree.map(jnp.copy, tree)
 
 
 def _done(

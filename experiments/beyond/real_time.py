@@ -3,12 +3,12 @@
   python -m experiments.beyond.real_time --scale=tiny    # needs Ray
 
 Question: does the virtual clock tell how long real machines take? Four workers,
-actors of a Ray cluster, train on real gradients. Each sleeps before it computes,
-so long as a gamma distribution draws for the batch, with a mean of 80 ms and a
-coefficient of variation of 1: as unevenly as workers of a busy cluster. Waiting
-for all four (`synchronous`) is compared to 4x global accumulation, until a share
-of the best synchronous BLEU; two and a half epochs, by the pool's real clock,
-which validation stops.
+actors of a Ray cluster, train on real gradients. Each sleeps before it
+computes, as long as a gamma distribution draws for the batch, with a mean of
+80 ms and a coefficient of variation of 1: as unevenly as workers of a busy
+cluster. Waiting for all four (`synchronous`) is compared to 4x global
+accumulation, until a share of the best synchronous BLEU; two and a half epochs,
+by the pool's real clock, which validation stops.
 
 Beside each, the virtual clock's prediction for the same times: the same draws
 by batch, and what the real run took on average besides, to pull, to compute, to
@@ -38,6 +38,7 @@ from stale_adam import files, pools
 from stale_adam import trace as trace_lib
 from stale_adam.clock import Clock
 from stale_adam.nmt.translation import Translation
+from stale_adam.pools.contract import Pool
 from stale_adam.trace import Trace
 from stale_adam.training.record import best, seconds_to, virtual_speed
 
@@ -140,29 +141,35 @@ def slept(task: Translation) -> Translation:
   return made
 
 
+def train(
+  records: Stored, run: Settings, task: Translation, out: Path, pool: Pool
+) -> None:
+  """Trains a run and adds its record."""
+  scale, name = records.scale, runs.name(records.scale, run)
+  kind = type(pool).__name__.lower()
+  print(f'\n{name}, {kind}', flush=True)
+  with directory.hold(out):
+    settings = runs.at(scale, run)
+    made = execute.execute(
+      *(settings, task, out, 'real_time', scale, name, pool),
+      asked={'pool': kind},
+      overwrite=True,
+    )
+  records.add(run, made)
+
+
 def complete(records: Stored, root: Path, data_dir: str | None = None) -> None:
   """Trains what is missing: in real time, then on the clock that it had."""
   clock = predicted(records)
-  scale = records.scale
   for run in RUNS:
-    settings, name = runs.at(scale, run), runs.name(scale, run)
-    task = work.task_of(scale, settings, data_dir)
-
-    def make(out: Path, made: Translation, pool: Any, kind: str) -> Any:
-      print(f'\n{name}, {kind}', flush=True)
-      with directory.hold(out):
-        return execute.execute(
-          *(settings, made, out, 'real_time', scale, name, pool),
-          asked={'pool': kind},
-          overwrite=True,
-        )
-
-    out = root / 'real' / name
+    name = runs.name(records.scale, run)
+    task = work.task_of(records.scale, runs.at(records.scale, run), data_dir)
+    real = root / 'real' / name
     if records.get(run) is None:
-      records.add(run, make(out, slept(task), pools.Ray(), 'ray'))
+      train(records, run, slept(task), real, pools.Ray())
     if clock.get(run) is None:
-      timed = pools.Virtual(measured(Trace.load(out / 'trace.npz')))
-      clock.add(run, make(root / 'clock' / name, task, timed, 'virtual'))
+      timed = pools.Virtual(measured(Trace.load(real / 'trace.npz')))
+      train(clock, run, task, root / 'clock' / name, timed)
 
 
 def run() -> None:

@@ -41,18 +41,16 @@ from stale_adam.nmt.translation import Translation
 from stale_adam.pools.contract import Pool
 from stale_adam.trace import Trace
 from stale_adam.training.record import best, seconds_to, virtual_speed
+from stale_adam.training.task import Budget
 
-EPOCHS = 2.5
+BUDGET = Budget(epochs=2.5, validate_every=50_000, patience=1000)
 SLEEP = Clock(0.08, distribution='gamma', spread=1.0)
 SHARES = (0.5, 0.75, 0.9)  # Of the best synchronous BLEU here.
 
 
 def declare(communication: str) -> Settings:
   """A run of few epochs."""
-  run = runs.base('transformer', communication)
-  return dataclasses.replace(
-    run, budget=dataclasses.replace(run.budget, epochs=EPOCHS)
-  )
+  return runs.base('transformer', communication, budget=BUDGET)
 
 
 RUNS = [declare(kind) for kind in (paper.SYNC, paper.GLOBAL)]

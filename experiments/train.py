@@ -348,7 +348,7 @@ def main(_):
         SAVE_SECONDS.value,
       )
     except (ValueError, OSError, ImportError) as error:
-      sys.exit(str(error))
+      sys.exit('; '.join([str(error), *getattr(error, '__notes__', [])]))
     report(record, trace, out)
 
 

@@ -7,12 +7,12 @@ import contextlib
 import importlib.util
 import os
 import signal
-import sys
 import warnings
 from pathlib import Path
 
 import pytest
 
+HERE = Path(__file__).parent
 MISSING = importlib.util.find_spec('ray') is None
 needed = pytest.mark.skipif(MISSING, reason='needs Ray: make cluster')
 
@@ -21,7 +21,8 @@ needed = pytest.mark.skipif(MISSING, reason='needs Ray: make cluster')
 _ENVIRONMENT = {
   'RAY_AUTH_MODE': 'disabled',
   'RAY_USAGE_STATS_ENABLED': '0',
-  'PYTHONPATH': os.pathsep.join([str(Path(__file__).parent), *sys.path[:1]]),
+  'RAY_TMPDIR': '/tmp',  # The paths of sockets must be short.
+  'PYTHONPATH': f'{HERE}{os.pathsep}{HERE.parent}',
 }
 _started = []
 

@@ -226,7 +226,8 @@ def execute(
       **settings.arguments(),
     )
   except OSError as error:
-    raise OSError(f'{error}; {directory.left(out)}') from error
+    said = '; '.join([str(error), *getattr(error, '__notes__', [])])
+    raise OSError(f'{said}; {directory.left(out)}') from error
   finally:
     # They are compiled for this run alone; all else serves later runs.
     update.update.clear_cache()

@@ -208,14 +208,12 @@ def test_variants_are_compared_with_the_synchronous_run():
   text = factors.report(Invented(found))
   share = 34 / 35.66  # The second target.
   seconds = np.interp(share * 40, [0, 10, 40], [0, 40, 80])
-  assert f'virtual seconds to {share * 40:.1f} BLEU' in text
+  assert f'virtual seconds to {100 * share:.1f}%' in text
   label = f'{paper.GLOBAL}, clipped at 5'
-  assert cells(text, label) == ['40.0', f'{seconds:.1f}', '1.25']
-  assert cells(text, f'{paper.ASYNC}, clipped at 5') == [
-    '20.0',
-    'never',
-    'never',
-  ]
+  wanted = ['40.0 ± 0.0', f'{seconds:.1f} ± 0.0', '1.25 ± 0.00']
+  assert cells(text, label) == ['10', *wanted]
+  label = f'{paper.ASYNC}, clipped at 5'
+  assert cells(text, label) == ['10', '20.0 ± 0.0', 'never', 'never']
 
 
 @pytest.fixture

@@ -4,9 +4,13 @@ Whatever happens: every batch counts once, and the trace replays bit for bit.
 """
 
 import itertools
+import os
 import signal
+import subprocess
+import sys
 import threading
 import time
+import types
 
 import clusters
 import jax
@@ -16,8 +20,10 @@ import reference
 import toys
 
 import stale_adam as sa
+from experiments.benchmarks.injected import toys as injected
 from stale_adam import methods
 from stale_adam.pools import contract, ray_actor, ray_crew, ray_machines
+from stale_adam.training import resume
 
 pytestmark = clusters.needed
 ADAM = sa.adam(0.02)  # One for all tests: it is a key of jit's cache.
@@ -73,6 +79,26 @@ def test_killed_workers_are_replaced(method, caplog):
   lost = [r for r in caplog.records if 'is lost' in r.getMessage()]
   assert len(lost) == 3
   assert f'worker {found[9][0].worker} on ' in lost[0].getMessage()
+
+
+@pytest.mark.parametrize(
+  'policy, method',
+  [
+    (methods.FreshPushes(3, 2), {}),  # Restarts workers that compute.
+    (NUMBERS, {'per_push': methods.compensate_delay()}),
+    (NUMBERS, {'reply': methods.predict_weights(0.02, staleness=2)}),
+  ],
+  ids=['restarts', 'per push', 'reply'],
+)
+def test_methods_train_on_a_cluster(policy, method):
+  with sa.pools.Ray() as pool:
+    arrivals = sa.serve(slow(0.01), ADAM, policy, pool, **method)
+    pushes, states = zip(*itertools.islice(arrivals, 40), strict=True)
+  trace = sa.Trace.of(pushes)
+  again = sa.simulate(toys.PROBLEM, ADAM, policy, trace, **method)
+  jax.tree.map(np.testing.assert_array_equal, again.params, states[-1].params)
+  restarted = sum(push.restarted for push in pushes)
+  assert (restarted > 0) == (policy is not NUMBERS)
 
 
 def test_workers_that_are_killed_while_they_send_are_replaced():
@@ -178,6 +204,58 @@ def test_a_run_is_resumed_in_a_new_pool(toy):
   check(*zip(*first, *rest, strict=True))
 
 
+PROGRAM = """
+import sys
+from pathlib import Path
+import stale_adam as sa
+from experiments.benchmarks.injected import toys
+from stale_adam.training import run, task
+address, out = sys.argv[1:]
+run.run(
+  toys.Regression(said=True), sa.adam(0.02), sa.Communication(3, 1, 2),
+  sa.pools.Ray(address), task.Budget(2.4, 400, 100), Path(out),
+  {'experiment': 'e', 'scale': 's', 'run': 'r', 'config': {}},
+  save_seconds=0.0,
+)
+"""
+
+
+def test_a_server_that_is_killed_is_resumed_with_new_workers(cluster, tmp_path):
+  """By the same command; the trace of both parts replays."""
+
+  def start():
+    return subprocess.Popen(
+      [sys.executable, '-c', PROGRAM, cluster[0].address, str(tmp_path)],
+      cwd=clusters.HERE.parent,
+      env=os.environ | {'PYTHONPATH': str(clusters.HERE.parent)},
+      stdout=subprocess.PIPE,
+      stderr=subprocess.PIPE,
+      text=True,
+    )
+
+  first = start()
+  for _ in range(200):  # A batch is printed twice when it arrives.
+    assert first.stdout.readline()
+  first.kill()
+  first.communicate()
+  saved = sum(resume.newest(tmp_path).header['pushes'])
+  assert 50 <= saved < 240
+  second = start()
+  said, errors = second.communicate()
+  assert second.returncode == 0, errors
+  assert len(said.splitlines()) < 2 * 240
+  trace = sa.Trace.load(tmp_path / 'trace.npz')
+  assert len(trace) == 240
+  again = sa.simulate(
+    injected.Regression().problem,
+    ADAM,
+    NUMBERS,
+    trace,
+    devices=jax.devices()[:1],
+  )
+  np.testing.assert_array_equal(again.loss, trace.columns['loss'])
+
+
 def test_what_a_worker_raises_names_it_and_its_machine():
   def batch(number):
     if number == 9:
@@ -220,12 +298,8 @@ def test_other_versions_are_refused(toy):
 
 
 def test_a_problem_that_is_not_installed_there_is_named():
-  import types
-
   module = types.ModuleType('only_here')
   exec('def batch(number):\n  return number', module.__dict__)
-  import sys
-
   sys.modules['only_here'] = module
   try:
     with (

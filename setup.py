@@ -46,9 +46,12 @@ setuptools.setup(
     'flax>=0.12',
     'importlib_resources>=6',  # tensorflow-datasets needs it, unsaid.
     'jax>=0.10',
+    'jinja2>=3.1',
+    'markdown-it-py>=3',
     'matplotlib>=3.9',
     'numpy>=2',
     'optax>=0.2.8',
+    'plotly>=6',
     'sacrebleu>=2.5',
     'sentencepiece>=0.2',
     'tensorboardX>=2.6',
@@ -59,6 +62,7 @@ setuptools.setup(
     'test': [
       'hypothesis>=6',
       'mypy>=2.4',
+      'playwright>=1.50',
       'pre-commit>=4',
       'pytest>=8',
       'pytest-xdist>=3.6',

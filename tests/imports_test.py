@@ -57,8 +57,10 @@ LEVELS = {
     'timeline': 4,
     'train': 4,
     'translate': 4,
+    'page': 5,
     'paper/claims': 5,  # Judges what tables and figures declare.
     'paper/reproduce': 6,
+    'page/__main__': 7,
   },
 }
 # Translation knows nothing of staleness, servers and pools.

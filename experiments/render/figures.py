@@ -1,4 +1,4 @@
-"""Tables in Markdown and figures in PNG."""
+"""Tables in Markdown, figures in PNG, or as charts for a page."""
 
 import itertools
 import math
@@ -8,6 +8,8 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
+
+from experiments.render import charts
 
 # Lines by title of a panel and label; see `curves`.
 Panels = Mapping[str, Mapping[str, Sequence[Sequence[float]]]]
@@ -57,6 +59,9 @@ def curves(
     x_limit: by title, where a panel ends; by default it ends with its lines.
     log: whether the x axis is logarithmic, to base 2; then y is not shared.
   """
+  if charts.wanted(path):
+    charts.write(path, charts.lines(panels, x_label, y_label, log))
+    return
   width = 7.5 if len(panels) == 1 else 5.5 * len(panels)
   figure = Figure(figsize=(width, 4.8), layout='constrained')
   all_axes = _lines(figure, panels, x_label, y_label, shared=not log)
@@ -83,6 +88,10 @@ def rows(
     path: of the PNG.
     parts: for each row, its panels as of `curves`, and the labels of x and y.
   """
+  if charts.wanted(path):
+    made = itertools.starmap(charts.lines, parts)
+    charts.write(path, [*itertools.chain(*made)])
+    return
   width = 5.5 * max(len(panels) for panels, *_ in parts)
   figure = Figure(figsize=(width, 4.8 * len(parts)), layout='constrained')
   below = figure.subfigures(len(parts), 1, squeeze=False)[:, 0]
@@ -107,6 +116,12 @@ def wait_or_not(
     x_label: of the lines.
     ratio_label: of both panels; above 1 it does not pay to wait.
   """
+  if charts.wanted(path):
+    title = 'above 1: do not wait; below 1: wait'
+    left = charts.lines({title: lines}, x_label, ratio_label)
+    right = charts.points('four workers', dots, ratio_label)
+    charts.write(path, [*left, right])
+    return
   figure = Figure(figsize=(11, 4.8), layout='constrained')
   left, right = figure.subplots(1, 2, width_ratios=(3, 2))
   for i, (label, (x, y, low, high)) in enumerate(lines.items()):
@@ -159,6 +174,9 @@ def points(
     x_label: with its unit; more is better.
     y_label: likewise.
   """
+  if charts.wanted(path):
+    charts.write(path, [charts.points('', groups, x_label, y_label)])
+    return
   every = [
     (x, y, name, i)
     for i, group in enumerate(groups.values())

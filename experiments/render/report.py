@@ -8,7 +8,7 @@ from experiments.ledger.records import Record, Records
 from experiments.ledger.runs import base
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import DIGITS, Stored
-from experiments.render import figures
+from experiments.render import charts, figures
 from stale_adam import files
 from stale_adam.training import record as record_lib
 
@@ -17,6 +17,12 @@ _CAPTION = (
   'Lines are means over the seeds. Bands reach from the lowest to the highest '
   'seed.'
 )
+_AXES = {  # Fields of a curve that can be the axis, with their labels.
+  'updates': 'updates',
+  'target_words': 'target words',
+  'virtual_seconds': 'virtual seconds',
+  'seconds': 'seconds of this machine',
+}
 _METRICS = {'bleu': 'BLEU'}  # As people write them.
 _UNITS = {'words_per_second': 'words/s'}
 
@@ -122,13 +128,18 @@ def draw(
   """Draw the score over a field of the curves, one panel for each model.
 
   Args:
-    path: of the PNG.
+    path: of the PNG; of charts, their readers may choose the field.
     records: of a scale.
     lines: what is drawn; models without any record are left out.
     axis: the field.
     axis_label: text below the axis.
     until: label of the line at whose end panels end; by default the longest.
   """
+  score = f'validation {_metric(records, lines)}'
+  if charts.wanted(path):
+    axes = {axis: axis_label, **{k: v for k, v in _AXES.items() if k != axis}}
+    charts.write(path, _charts(records, lines, axes, score))
+    return
   panels, limit = {}, {}
   for model, curves in lines.items():
     panels[model] = {
@@ -141,8 +152,23 @@ def draw(
   panels = {
     model: curves for model, curves in panels.items() if curves
   } or panels
-  score = f'validation {_metric(records, lines)}'
   figures.curves(path, panels, axis_label, score, limit)
+
+
+def _charts(
+  records: Records, lines: Lines, axes: Mapping[str, str], score: str
+) -> list[charts.Chart]:
+  """A chart for each model, whose readers choose the axis."""
+  panels = {}
+  for model, curves in lines.items():
+    panels[model] = {}
+    for title, run in curves.items():
+      if records.all(run):
+        x = {axis: records.curve(run, axis)[0] for axis in axes}
+        band = records.curve(run, next(iter(axes)))[1:]
+        panels[model][title] = (x, *band)
+  panels = {model: of for model, of in panels.items() if of}
+  return charts.lines(panels, '', score, axes=axes)
 
 
 def corpora(records: Stored, runs: Iterable[Settings]) -> str:

@@ -1,0 +1,239 @@
+"""The page of results: its files, and what a browser shows of them."""
+
+import copy
+import importlib.util
+import json
+import re
+import shutil
+from pathlib import Path
+
+import invented
+import pytest
+
+from experiments.ledger import runs, scales
+from experiments.ledger.store import DIGITS, Stored
+from experiments.page import site, timelines
+from experiments.paper import headline, table1
+from experiments.render import charts
+from experiments.render.report import render
+from stale_adam.training import record as record_lib
+
+CHROMIUM = shutil.which('chromium')
+browser = pytest.mark.skipif(
+  CHROMIUM is None or importlib.util.find_spec('playwright') is None,
+  reason='needs Chromium and playwright',
+)
+# Without its network, which is closed anyway.
+OPTIONS = (
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+)
+SCRIPT = '<script>document.title = "run"</script> & <b>bold</b>'
+MODULES = (headline, table1)
+
+
+def records(folder):
+  """Records of the headline's runs, with a script in a translation."""
+  for i, run in enumerate(headline.RUNS[:3]):
+    name = runs.name('tiny', run)
+    made = copy.deepcopy(invented.RECORD)
+    made['run'] = name
+    settings = runs.at('tiny', run)
+    made['config'] = settings.config() | {'clock': {'compute_seconds': 0.5 + i}}
+    made['examples'] = [
+      {
+        'source': f'S {k}',
+        'reference': f'R {k}',
+        'translation': f'{SCRIPT} {i}',
+      }
+      for k in range(3)
+    ]
+    digits = made['text']['sha256'][:DIGITS]
+    place = folder / 'records' / 'tiny'
+    place.mkdir(parents=True, exist_ok=True)
+    record_lib.write(place / f'{name}.{digits}.json', made)
+
+
+@pytest.fixture(scope='module')
+def built(tmp_path_factory):
+  """A page: (results, its directory)."""
+  results = tmp_path_factory.mktemp('page') / 'results'
+  records(results)
+  every = [Stored(scale, results) for scale in scales.SCALES]
+  for module in MODULES:
+    render(module, results, every)
+  (results / 'README.md').write_text('# Results\n\n[1](table1.md)\n')
+  out = results.parent / 'out'
+  site.build(results, out, MODULES, every)
+  return results, out
+
+
+def links(path):
+  """What a page refers to, on this disk."""
+  text = path.read_text('utf-8')
+  found = re.findall(r'(?:href|src)="([^"#]+)', text)
+  return [link for link in found if not re.match(r'(https?|data):', link)]
+
+
+def test_every_link_goes_somewhere_and_nothing_comes_from_a_network(built):
+  _, out = built
+  pages = [*out.rglob('*.html')]
+  assert len(pages) == 3 + len(MODULES) + 3  # The runs are last.
+  for page in pages:
+    for link in links(page):
+      assert (page.parent / link).exists(), (page.name, link)
+    loaded = re.findall(r'<(?:script|link|img)[^>]*https?:', page.read_text())
+    assert not loaded
+
+
+def test_text_of_a_record_is_text(built):
+  _, out = built
+  for page in out.rglob('*.html'):
+    assert '<script>document' not in page.read_text('utf-8')
+  told = (out / 'translations.js').read_text('utf-8')
+  assert '<' not in told and 'document.title' in told
+  assert site.script('</script>\u2028') == '"\\u003c/script\\u003e\\u2028"'
+
+
+def test_charts_have_the_numbers_of_the_records(built):
+  _, out = built
+  (page,) = out.glob('runs/*sync-4-*-seed0.*.html')
+  data = re.search(r'id="charts">(.*?)</script>', page.read_text(), re.DOTALL)
+  score, losses, histogram, timeline = json.loads(data[1])['run']
+  curve = invented.RECORD['curve']
+  assert score['x']['updates'] == [point['updates'] for point in curve]
+  assert score['lines'][0]['y'] == [point['bleu'] for point in curve]
+  assert [line['label'] for line in losses['lines']] == [
+    'train loss',
+    'validation loss',
+  ]
+  assert sum(histogram['y']) == sum(
+    invented.RECORD['staleness_histogram'].values()
+  )
+  workers = [row[0] for row in timeline['slices']]
+  assert workers == sorted(workers) and {*workers} == {0, 1, 2, 3}
+
+
+def test_a_run_of_real_time_has_no_timeline():
+  made = copy.deepcopy(invented.RECORD)
+  made['provenance']['pool'] = 'threads'
+  assert timelines.charts(made) == []
+
+
+def test_a_directory_that_is_no_page_is_not_replaced(built, tmp_path):
+  results, out = built
+  (tmp_path / 'other').mkdir()
+  (tmp_path / 'other' / 'precious').write_text('')
+  every = [Stored('tiny', results)]
+  with pytest.raises(FileExistsError, match='holds no page'):
+    site.build(results, tmp_path / 'other', MODULES, every)
+  before = sorted(p.name for p in out.rglob('*'))
+  site.build(results, out, MODULES, every)  # A page is.
+  assert sorted(p.name for p in out.rglob('*')) == before
+
+
+def test_numbers_of_charts_are_what_json_holds():
+  found = charts.rounded({'a': [1 / 3, float('nan'), 7], 'b': (1e9, True)})
+  assert found == {'a': [0.33333, None, 7], 'b': [1e9, True]}
+
+
+@pytest.fixture(scope='module')
+def tab(built):
+  """A tab of a browser, and what its console said."""
+  from playwright.sync_api import sync_playwright
+
+  said = []
+  with sync_playwright() as library:
+    window = library.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+    page = window.new_page(viewport={'width': 1200, 'height': 900})
+    page.on('console', lambda message: said.append(message.text))
+    page.on('pageerror', lambda error: said.append(str(error)))
+    yield page, said
+    window.close()
+
+
+def opened(tab, path):
+  """Opens a file and waits for its charts."""
+  page, said = tab
+  page.goto(path.resolve().as_uri())
+  page.wait_for_function(
+    'document.querySelectorAll(".plot").length'
+    ' === document.querySelectorAll(".js-plotly-plot").length'
+  )
+  return page, said
+
+
+@browser
+def test_every_page_opens_without_an_error(built, tab):
+  for path in sorted(built[1].rglob('*.html')):
+    page, said = opened(tab, path)
+    assert not said, path.name
+    for width in (1200, 390):
+      page.set_viewport_size({'width': width, 'height': 900})
+      fits = f'document.documentElement.scrollWidth <= {width}'
+      page.wait_for_function(fits)  # Charts are drawn anew.
+  page.set_viewport_size({'width': 1200, 'height': 900})
+
+
+@browser
+def test_hovering_shows_the_number_of_the_record(built, tab):
+  (path,) = built[1].glob('runs/*sync-4-*-seed0.*.html')
+  page, _ = opened(tab, path)
+  plot = page.locator('.plot').first
+  mark = plot.locator('.points path').last
+  mark.scroll_into_view_if_needed()
+  box = mark.bounding_box()
+  page.mouse.move(box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
+  hover = plot.locator('.hovertext')
+  hover.wait_for()
+  last = invented.RECORD['curve'][-1]
+  assert f'{last["bleu"]:g}' in hover.text_content().replace(',', '')
+
+
+@browser
+def test_axes_can_be_chosen(built, tab):
+  (path,) = built[1].glob('runs/*sync-4-*-seed0.*.html')
+  page, said = opened(tab, path)
+  shown = lambda what: page.evaluate(f'document.querySelector(".plot").{what}')
+  curve = invented.RECORD['curve']
+  for name in ('virtual_seconds', 'updates'):
+    page.locator('.controls select').first.select_option(name)
+    assert shown('data[0].x') == [point[name] for point in curve]
+  page.locator('.controls input[name=y-log]').first.check()
+  page.wait_for_function(
+    'document.querySelector(".plot").layout.yaxis.type === "log"'
+  )
+  assert not said
+
+
+@browser
+def test_translations_of_runs_stand_side_by_side_as_text(built, tab):
+  (path,) = built[1].glob('runs/*sync-4-*-seed0.*.html')
+  page, _ = opened(tab, path)
+  title = page.title()
+  select = page.locator('#add')
+  other = select.locator('option').last.get_attribute('value')
+  select.select_option(other)
+  cells = page.locator('#translations tbody tr').first.locator('td')
+  assert cells.count() == 4
+  assert SCRIPT in cells.nth(2).inner_text()
+  assert page.title() == title
+  assert page.locator('#translations b').count() == 0
+
+
+@browser
+def test_runs_are_found_by_their_names(built, tab):
+  page, _ = opened(tab, built[1] / 'runs.html')
+  visible = page.locator('#runs tbody tr:visible')
+  assert visible.count() == 3
+  page.fill('#filter', 'tiny ' + Path(site.__file__).stem)
+  assert visible.count() == 0
+  page.fill('#filter', 'tiny sync-4')
+  assert 1 <= visible.count() <= 3
+  visible.first.locator('a').click()
+  assert 'Settings' in page.locator('main').inner_text()

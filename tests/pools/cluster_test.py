@@ -172,6 +172,27 @@ def test_a_worker_that_hangs_is_replaced(caplog):
   assert 'no push for 3.0 seconds' in caplog.text
 
 
+def test_a_slow_worker_is_waited_for():
+  """Others go on; its push arrives stale, and counts."""
+  with sa.pools.Ray() as pool:
+    arrivals = sa.serve(slow(0.02), ADAM, NUMBERS, pool)
+    found = [*itertools.islice(arrivals, 9)]
+    worker = found[-1][0].worker
+    clusters.kill(pool, worker, signal.SIGSTOP)
+    found += itertools.islice(arrivals, 40)
+    clusters.kill(pool, worker, signal.SIGCONT)
+    before = len(found)
+    while not any(push.worker == worker for push, _ in found[before:]):
+      found += itertools.islice(arrivals, 1)
+  assert max(push.staleness for push, _ in found) >= 15
+  ids = [i for push, _ in found for i in push.ids]
+  assert len(ids) == len({*ids})
+  trace = sa.Trace.of([push for push, _ in found])
+  again = sa.simulate(toys.PROBLEM, ADAM, NUMBERS, trace)
+  wanted = found[-1][1].params
+  jax.tree.map(np.testing.assert_array_equal, again.params, wanted)
+
+
 def test_work_that_is_lost_again_and_again_ends_the_run():
   """As where a batch needs more memory than there is."""
 

@@ -163,6 +163,52 @@ function filter() {
   });
 }
 
+// Runs that are being made: asks every three seconds what is new.
+function live() {
+  const place = document.getElementById('live');
+  if (!place) return;
+  const boxes = new Map(), updated = document.getElementById('updated');
+  const box = run => {
+    if (!boxes.has(run.name)) {
+      const told = element('p'), bar = element('progress', {max: 1});
+      const plots = element('div', {className: 'charts'});
+      const made = element('section', {}, element('h2', {}, run.name), bar,
+        told, plots);
+      boxes.set(run.name, {made, told, bar, plots});
+    }
+    return boxes.get(run.name);
+  };
+  const refresh = async () => {
+    try {
+      const runs = await (await fetch('state.json')).json();
+      // Moving what is in place would reset where the reader is.
+      const wanted = runs.map(run => box(run).made);
+      if (wanted.some((made, i) => place.children[i] !== made)) {
+        place.replaceChildren(...wanted);
+      }
+      for (const run of runs) {
+        const {told, bar, plots} = box(run);
+        told.textContent = run.told;
+        bar.value = run.share;
+        bar.ariaLabel = run.name;
+        const length = run.chart ? run.chart.lines[0].y.length : 0;
+        if (length && Number(plots.dataset.length) !== length) {
+          plots.dataset.length = length;
+          plots.replaceChildren();
+          draw(plots, run.chart)();
+        }
+      }
+      updated.textContent = runs.length ? `${runs.length} runs, as of ` +
+        new Date().toLocaleTimeString() : 'no runs yet';
+    } catch (error) {
+      updated.textContent = 'the server has ended';
+    }
+    setTimeout(refresh, 3000);
+  };
+  refresh();
+}
+
 charts();
+live();
 compare();
 filter();

@@ -23,7 +23,7 @@ from stale_adam import files
 from stale_adam.training import record as record_lib
 
 HERE = Path(__file__).parent
-ASSETS = ('page.css', 'page.js')
+ASSETS, PLOTLY = ('page.css', 'page.js'), 'plotly.min.js'
 # Fields of a point of the curve that a run's page shows.
 _FIELDS = ('updates', 'target_words', 'virtual_seconds', 'seconds')
 _LOSSES = ('train_loss', 'validation_loss')
@@ -152,11 +152,8 @@ class Writer:
     (self._out / path).write_text(text, encoding='utf-8')
 
   def _assets(self) -> None:
-    for name in ASSETS:
-      shutil.copy(HERE / name, self._out / name)
-    package = resources.files('plotly') / 'package_data' / 'plotly.min.js'
-    with resources.as_file(package) as path:
-      shutil.copy(path, self._out / 'plotly.min.js')
+    for name in (*ASSETS, PLOTLY):
+      (self._out / name).write_bytes(asset(name))
     told = {run.key: translations(run.record) for run in self.runs}
     self._script('translations.js', 'TRANSLATIONS', told)
 
@@ -214,6 +211,13 @@ class Writer:
     _, _, rest = text.partition(FIRST)
     table = rest.strip().partition('\n\n')[0]
     return self._html(table, {}) if table else ''
+
+
+def asset(name: str) -> bytes:
+  """A file that pages load; Plotly's is in its package."""
+  if name == PLOTLY:
+    return (resources.files('plotly') / 'package_data' / name).read_bytes()
+  return (HERE / name).read_bytes()
 
 
 def _link(match: re.Match[str]) -> str:

@@ -3,16 +3,23 @@
 import copy
 import importlib.util
 import json
+import os
 import re
 import shutil
+import threading
+import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 import invented
 import pytest
 
+from experiments.benchmarks.injected import states
+from experiments.benchmarks.injected import toys as injected
 from experiments.ledger import runs, scales
 from experiments.ledger.store import DIGITS, Stored
-from experiments.page import site, timelines
+from experiments.page import live, site, timelines
 from experiments.paper import headline, table1
 from experiments.render import charts
 from experiments.render.report import render
@@ -237,3 +244,72 @@ def test_runs_are_found_by_their_names(built, tab):
   assert 1 <= visible.count() <= 3
   visible.first.locator('a').click()
   assert 'Settings' in page.locator('main').inner_text()
+
+
+@pytest.fixture(scope='module')
+def served(tmp_path_factory):
+  """Runs that were begun, and the address where they are shown."""
+  folder = tmp_path_factory.mktemp('live')
+  config = {'budget': {'epochs': 12}, 'words_per_epoch': 1000}
+  for name in ('fails', 'begins', 'ends', 'other'):
+    (folder / name).mkdir()
+    run = {'scale': 'toy', 'run': name, 'config': config}
+    if name != 'other':
+      text = json.dumps({'run': run})
+      (folder / name / 'run.json').write_text(text)
+  with pytest.raises(OSError, match='cannot be read'):
+    states.train(folder / 'fails', injected.Regression(fails_at=500))
+  record_lib.write(folder / 'ends' / 'record.json', invented.RECORD)
+  with live.server(folder, 0) as server:
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f'http://127.0.0.1:{server.server_port}/'
+    server.shutdown()
+    thread.join()
+
+
+def test_runs_that_are_being_made_are_told(served):
+  folder, address = served
+  with urllib.request.urlopen(address + 'state.json') as answer:
+    found = {run['name']: run for run in json.load(answer)}
+  assert {*found} == {'toy fails', 'toy begins', 'toy ends'}
+  fails, ends = found['toy fails'], found['toy ends']
+  assert 0.4 < fails['share'] < 1 and 'stopped: repeat' in fails['told']
+  assert 'examples' == fails['chart']['axes']['x']
+  assert fails['chart']['y_label'] == 'score'
+  assert ends['share'] == 1 and 'staleness 2.50' in ends['told']
+  scores = [point['bleu'] for point in invented.RECORD['curve']]
+  assert ends['chart']['lines'][0]['y'] == scores
+  assert 'nothing saved yet' in found['toy begins']['told']
+  (folder / 'fails' / '.lock').write_text('{}')
+  told = live.about(folder / 'fails')['told']
+  assert re.search(r'training; [\d,]+ target words/s; .* \d+:\d\d left', told)
+  os.utime(folder / 'fails' / '.lock', (0, time.time() - 600))
+  assert 'stopped' in live.about(folder / 'fails')['told']
+
+
+@pytest.mark.parametrize(
+  'path, host, status',
+  [
+    ('', 'another.example:80', 403),
+    ('state.json', 'another.example', 403),
+    ('../setup.py', None, 404),
+    ('run.json', None, 404),
+  ],
+)
+def test_nothing_else_is_served(served, path, host, status):
+  headers = {'Host': host} if host else {}
+  request = urllib.request.Request(served[1] + path, headers=headers)
+  with pytest.raises(urllib.error.HTTPError) as refused:
+    urllib.request.urlopen(request)
+  assert refused.value.code == status
+
+
+@browser
+def test_a_browser_shows_runs_that_are_being_made(served, tab):
+  page, said = tab
+  page.goto(served[1])
+  page.locator('.js-plotly-plot').nth(1).wait_for()
+  assert page.locator('section').count() == 3
+  assert '3 runs' in page.locator('#updated').inner_text()
+  assert not said

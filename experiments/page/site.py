@@ -15,7 +15,7 @@ import markdown_it
 from markupsafe import Markup
 
 from experiments.ledger.store import DIGITS, Stored
-from experiments.page import timelines
+from experiments.page import reference, timelines
 from experiments.paper.verdicts import FIRST
 from experiments.render import charts
 from experiments.render.report import label
@@ -142,6 +142,7 @@ class Writer:
     verdicts = self._verdicts()
     known = {'front': front, 'when': when, 'verdicts': verdicts}
     self._write('index.html', 'index.html', **known)
+    self._write('reference.html', 'reference.html', names=reference.names())
     self._write('runs.html', 'runs.html', runs=self.runs, rows=rows(self.runs))
     for run in self.runs:
       self._write(run.href, 'run.html', run=run, **about(run.record))

@@ -15,11 +15,12 @@ from pathlib import Path
 import invented
 import pytest
 
+import stale_adam as sa
 from experiments.benchmarks.injected import states
 from experiments.benchmarks.injected import toys as injected
 from experiments.ledger import runs, scales
 from experiments.ledger.store import DIGITS, Stored
-from experiments.page import live, site, timelines
+from experiments.page import live, reference, site, timelines
 from experiments.paper import headline, table1
 from experiments.render import charts
 from experiments.render.report import render
@@ -90,7 +91,7 @@ def links(path):
 def test_every_link_goes_somewhere_and_nothing_comes_from_a_network(built):
   _, out = built
   pages = [*out.rglob('*.html')]
-  assert len(pages) == 3 + len(MODULES) + 3  # The runs are last.
+  assert len(pages) == 4 + len(MODULES) + 3  # The runs are last.
   for page in pages:
     for link in links(page):
       assert (page.parent / link).exists(), (page.name, link)
@@ -124,6 +125,18 @@ def test_charts_have_the_numbers_of_the_records(built):
   )
   workers = [row[0] for row in timeline['slices']]
   assert workers == sorted(workers) and {*workers} == {0, 1, 2, 3}
+
+
+def test_every_public_name_has_its_docstring_on_the_page(built):
+  text = (built[1] / 'reference.html').read_text('utf-8')
+  found = reference.names()
+  assert {name.path for name in found['sa']} == {
+    f'sa.{name}' for name in sa.__all__ if name not in ('methods', 'pools')
+  }
+  assert {'sa.pools', 'sa.methods'} < {*found}
+  for name in (name for of in found.values() for name in of):
+    assert f'id="{name.path}"' in text
+    assert name.first, name.path
 
 
 def test_a_run_of_real_time_has_no_timeline():

@@ -110,7 +110,7 @@ class Decisions(NamedTuple):
 
     Versions are slots of a ring. Batches are stacked by place.
     """
-    with jax.ensure_compile_time_eval():
+    with _computed():
       leaves = jax.tree.leaves(problem.batch(0))
     size = sum(np.asarray(x).nbytes for x in leaves)
     groups = len(self.columns['case'])
@@ -121,7 +121,7 @@ class Decisions(NamedTuple):
       ids = part.pop('ids')
       if ids.shape[1] == 1:  # One device has no axis of its own.
         ids = ids[:, 0]
-      with jax.ensure_compile_time_eval():
+      with _computed():
         batches = [problem.batch(batch_id) for batch_id in ids.ravel().tolist()]
       stack = lambda *x, ids=ids: np.stack(x).reshape(
         ids.shape + np.shape(x[0])
@@ -188,6 +188,16 @@ def span(running: server.Server) -> int:
   """Versions from the oldest that anybody may yet use to the one in force."""
   held = [sent.snapshot.version for sent in running.held.values()]
   return running.version - min([running.published.version, *held]) + 1
+
+
+def _computed() -> contextlib.AbstractContextManager[None]:
+  """Where batches are computed and not traced, even while jit traces us.
+
+  Nothing else if it does not: one operation after the other, as JAX computes
+  then, a jitted function of the user's would round differently than in `serve`.
+  """
+  traced = isinstance(jnp.zeros(()), jax.core.Tracer)
+  return jax.ensure_compile_time_eval() if traced else contextlib.nullcontext()
 
 
 def record(

@@ -179,6 +179,32 @@ def test_any_order_is_the_references(toy, case, draws):
   assert reference.distance(run.params, expected.versions[-1]) < TOLERANCE
 
 
+def test_batches_may_come_from_a_jitted_function(served):
+  """It runs as the program that it is in `serve`; others round differently."""
+  written = []
+
+  @jax.jit
+  def teach(inputs):
+    written.append(inputs)
+    return jnp.tanh(inputs)
+
+  problem = sa.Problem(
+    lambda key: jnp.float32([1.0, 2.0]),
+    lambda params, batch, key: jnp.vdot(params, batch),
+    lambda number: np.asarray(teach(np.float32([1.0, number]))),
+  )
+  numbers = sa.Communication(3)
+  pushes, states = served(problem, ADAM, numbers, sa.pools.Virtual(), 12)
+  run = sa.simulate(problem, ADAM, numbers, sa.Trace.of(pushes))
+  assert len(written) == 1
+  np.testing.assert_array_equal(run.loss, [push.loss for push in pushes])
+  np.testing.assert_array_equal(run.params, states[-1].params)
+  order = [push.worker for push in pushes]
+  train = lambda rate: sa.simulate(problem, sa.adam(rate), numbers, order)
+  losses = jax.jit(jax.vmap(train))(jnp.array([RATE, 0.2])).loss
+  np.testing.assert_allclose(losses[0], run.loss, rtol=1e-5)
+
+
 def test_another_order_would_be_noticed(toy):
   numbers = sa.Communication(4)
   order = random_order(numbers, 61)

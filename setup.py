@@ -61,6 +61,7 @@ setuptools.setup(
   extras_require={
     'test': [
       'hypothesis>=6',
+      'jupytext>=1.16',
       'mypy>=2.4',
       'playwright>=1.50',
       'pre-commit>=4',

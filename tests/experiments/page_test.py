@@ -35,6 +35,7 @@ browser = pytest.mark.skipif(
 OPTIONS = (
   '--no-sandbox',
   '--disable-gpu',
+  '--disable-dev-shm-usage',
   '--disable-quic',
   '--no-first-run',
   '--disable-background-networking',

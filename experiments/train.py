@@ -79,6 +79,12 @@ RAY_ADDRESS = flags.DEFINE_string(
   'or auto for the one that this machine is part of. By default Ray starts on '
   'this machine alone, for this run.',
 )
+GPUS_PER_WORKER = flags.DEFINE_float(
+  'gpus_per_worker',
+  1.0,
+  'With --pool=ray on a cluster that has GPUs: how many each worker gets; 0.5 '
+  'has two workers share one.',
+)
 TIMEOUT_SECONDS = flags.DEFINE_float(
   'timeout_seconds',
   None,
@@ -231,7 +237,8 @@ def pool(trace: Trace | None) -> contract.Pool | None:
   if POOL.value == 'threads':
     return pools.Threads(timeout_seconds=TIMEOUT_SECONDS.value)
   if POOL.value == 'ray':
-    return pools.Ray(RAY_ADDRESS.value, TIMEOUT_SECONDS.value)
+    given = RAY_ADDRESS, TIMEOUT_SECONDS, GPUS_PER_WORKER
+    return pools.Ray(*(flag.value for flag in given))
   return None
 
 

@@ -1,6 +1,6 @@
 """What a push costs through a Ray cluster, and how many workers a server takes.
 
-  python -m experiments.benchmarks.cluster       # about six minutes; needs Ray
+  python -m experiments.benchmarks.cluster   # three minutes; needs Ray
 
 Gradients cost next to nothing here, so that a push is what its transport and
 the server's update take. All actors are on this machine.

@@ -7,8 +7,8 @@ finished; states are damaged; pools are closed while a server waits for them;
 processes end while threads compile; workers raise, sleep and send NaN; one
 process makes many runs. A failure is a result that differs in one bit, an error
 without a name, a hang, or memory that grows. Takes about 20 minutes on two
-processor cores; flags choose how much of each, 0 leaves it out. --losses=50
-kills workers of a Ray cluster, stops some, and kills machines, in 20 minutes
+processor cores; flags choose how much of each, 0 leaves it out. --losses=20
+kills workers of a Ray cluster, stops some, and kills machines, in seven minutes
 more: it needs Ray. The exit status is 1 if anything failed.
 """
 

@@ -12,7 +12,7 @@ by the pool's real clock, which validation stops.
 
 Beside each, the virtual clock's prediction for the same times: the same draws
 by batch, and what the real run took on average besides, to pull, to compute, to
-push, and for an update. One run each. About twelve minutes on two idle
+push, and for an update. One run each. About 17 minutes on two idle
 processor cores: what else runs there prolongs real seconds.
 """
 

@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import jinja2
 import markdown_it
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from experiments.ledger.store import DIGITS, Stored
 from experiments.page import reference, timelines
-from experiments.paper.verdicts import FIRST
+from experiments.paper.verdicts import FIRST, LAST
 from experiments.render import charts
 from experiments.render.report import label
 from stale_adam import files
@@ -184,10 +184,8 @@ class Writer:
   def _html(self, text: str, drawn: Mapping[str, Any]) -> str:
     """Markdown as HTML; a script in it is text."""
     html = self._markdown.render(text)
-    html = html.replace('<!-- claims, rendered -->', '').replace(
-      '&lt;!-- claims, rendered --&gt;', ''
-    )
-    html = html.replace('&lt;!-- end of claims --&gt;', '')
+    for mark in (FIRST, LAST):  # Comments are text, too.
+      html = html.replace(str(escape(mark)), '')
     html = html.replace('<table>', '<div class="wide"><table>')
     html = html.replace('</table>', '</table></div>')
     html = re.sub(r'href="README\.md', 'href="results.html', html)

@@ -39,10 +39,10 @@ EXPERIMENTS = (
   table4,
   figure1,
   table2,
-  optimizers,
-  workers,
   factors,
   clusters,
+  workers,
+  optimizers,
   methods,
 )
 

@@ -60,6 +60,7 @@ setuptools.setup(
   ],
   extras_require={
     'test': [
+      'axe-playwright-python>=0.1.7',
       'hypothesis>=6',
       'jupytext>=1.16',
       'mypy>=2.4',

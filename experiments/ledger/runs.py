@@ -67,6 +67,9 @@ def at(scale: str, run: Settings) -> Settings:
 @functools.cache  # A table asks for the same names many times.
 def name(scale: str, run: Settings) -> str:
   """The name of the paper's run at a scale."""
+  if run.seed:  # Tables look for ten seeds of each run.
+    first = name(scale, dataclasses.replace(run, seed=0))
+    return first.replace('-seed0', f'-seed{run.seed}')
   return scales.name(scale, at(scale, run))
 
 

@@ -84,7 +84,7 @@ function told(chart) {
 
 function draw(place, chart) {
   const box = element('div', {className: 'chart'});
-  const plot = element('div', {className: 'plot', role: 'img',
+  const plot = element('div', {className: 'plot', role: 'figure',
     ariaLabel: told(chart)});
   const names = Object.keys(chart.axes || {});
   let axis = names[0];
@@ -113,9 +113,19 @@ function draw(place, chart) {
   return show;
 }
 
-function charts() {
+// Plotly arrives compressed, see asset() in site.py.
+async function unpack() {
+  const packed = await fetch('data:;base64,' + window.PLOTLY);
+  const text = packed.body.pipeThrough(new DecompressionStream('gzip'));
+  const script = element('script');
+  script.textContent = await new Response(text).text();
+  document.head.append(script);
+}
+
+async function charts() {
   const data = document.getElementById('charts');
   const all = data ? JSON.parse(data.textContent) : {};
+  if (document.querySelector('.charts, #live')) await unpack();
   for (const place of document.querySelectorAll('.charts')) {
     let x;  // A chart without x has that of the one before.
     const shows = (all[place.dataset.charts] || []).map(chart => {
@@ -129,26 +139,38 @@ function charts() {
 function compare() {
   const place = document.getElementById('translations');
   if (!place) return;
-  const every = window.TRANSLATIONS, own = every[place.dataset.run];
+  const {texts, runs: every} = window.TRANSLATIONS;
   const shown = [place.dataset.run], select = document.getElementById('add');
-  const same = key => every[key].source[0] === own.source[0];
+  const text = every[shown[0]].text, same = key => every[key].text === text;
   select.append(element('option', {value: ''}, 'another run'), ...Object.keys(
     every).filter(same).map(k => element('option', {value: k}, every[k].name)));
   const show = () => {
     const head = ['source', 'reference', ...shown.map(k => every[k].name)];
-    const rows = own.source.map((source, i) => [source, own.reference[i],
+    const {source, reference} = texts[text];
+    const rows = source.map((words, i) => [words, reference[i],
       ...shown.map(k => every[k].translation[i] || '')]);
     const row = (name, cells) => element('tr', {},
       ...cells.map(cell => element(name, {}, cell)));
     place.replaceChildren(element('table', {},
       element('thead', {}, row('th', head)),
       element('tbody', {}, ...rows.map(cells => row('td', cells)))));
+    scroll();
   };
   select.addEventListener('change', () => {
     if (select.value) shown.push(select.value);
     show();
   });
   show();
+}
+
+// Tables and commands wider than the page scroll; by the keyboard, too.
+function scroll() {
+  for (const wide of document.querySelectorAll('.wide, pre')) {
+    const scrolls = wide.scrollWidth > wide.clientWidth;
+    wide.tabIndex = scrolls ? 0 : -1;
+    wide.role = scrolls ? 'group' : null;
+    wide.ariaLabel = scrolls ? 'scrolls to the side' : null;
+  }
 }
 
 function filter() {
@@ -208,7 +230,8 @@ function live() {
   refresh();
 }
 
-charts();
-live();
 compare();
 filter();
+scroll();
+window.addEventListener('resize', scroll);
+charts().then(live);

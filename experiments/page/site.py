@@ -1,5 +1,8 @@
 """Builds the page: every table, figure and run of a directory of results."""
 
+import base64
+import functools
+import gzip
 import json
 import re
 import shutil
@@ -23,7 +26,7 @@ from stale_adam import files
 from stale_adam.training import record as record_lib
 
 HERE = Path(__file__).parent
-ASSETS, PLOTLY = ('page.css', 'page.js'), 'plotly.min.js'
+ASSETS, PLOTLY = ('page.css', 'page.js'), 'plotly.js'
 # Fields of a point of the curve that a run's page shows.
 _FIELDS = ('updates', 'target_words', 'virtual_seconds', 'seconds')
 _LOSSES = ('train_loss', 'validation_loss')
@@ -155,8 +158,7 @@ class Writer:
   def _assets(self) -> None:
     for name in (*ASSETS, PLOTLY):
       (self._out / name).write_bytes(asset(name))
-    told = {run.key: translations(run.record) for run in self.runs}
-    self._script('translations.js', 'TRANSLATIONS', told)
+    self._script('translations.js', 'TRANSLATIONS', translations(self.runs))
 
   def _script(self, name: str, variable: str, value: Any) -> None:
     """A file that a page from disk can read, unlike JSON."""
@@ -186,6 +188,7 @@ class Writer:
     html = self._markdown.render(text)
     for mark in (FIRST, LAST):  # Comments are text, too.
       html = html.replace(str(escape(mark)), '')
+    html = re.sub(r'<th( style="[^"]*")?></th>', '<td></td>', html)
     html = html.replace('<table>', '<div class="wide"><table>')
     html = html.replace('</table>', '</table></div>')
     html = re.sub(r'href="README\.md', 'href="results.html', html)
@@ -212,10 +215,17 @@ class Writer:
     return self._html(table, {}) if table else ''
 
 
+@functools.cache
 def asset(name: str) -> bytes:
-  """A file that pages load; Plotly's is in its package."""
+  """A file that pages load.
+
+  Plotly's is in its package. It is most of the page, so it is compressed, as
+  text: a script is the only data that a page on a disk may read.
+  """
   if name == PLOTLY:
-    return (resources.files('plotly') / 'package_data' / name).read_bytes()
+    package = resources.files('plotly') / 'package_data'
+    packed = gzip.compress((package / 'plotly.min.js').read_bytes(), mtime=0)
+    return b"window.PLOTLY = '%b';\n" % base64.b64encode(packed)
   return (HERE / name).read_bytes()
 
 
@@ -292,15 +302,19 @@ def about(record: Mapping[str, Any]) -> dict[str, Any]:
   }
 
 
-def translations(record: Mapping[str, Any]) -> dict[str, Any]:
-  """Sources, references and translations, for pages that compare runs."""
-  of = lambda name: [example.get(name, '') for example in record['examples']]
-  return {
-    'name': f'{record["scale"]} {record["run"]}',
-    'source': of('source'),
-    'reference': of('reference'),
-    'translation': of('translation'),
-  }
+def translations(every: Iterable[Run]) -> dict[str, Any]:
+  """Translations of all runs; sentences and references once for each text."""
+  texts: dict[str, int] = {}
+  told = {}
+  of = lambda run, name: [one.get(name, '') for one in run.record['examples']]
+  for run in every:
+    text = json.dumps({name: of(run, name) for name in ('source', 'reference')})
+    told[run.key] = {
+      'name': f'{run.record["scale"]} {run.record["run"]}',
+      'text': texts.setdefault(text, len(texts)),
+      'translation': of(run, 'translation'),
+    }
+  return {'texts': [json.loads(text) for text in texts], 'runs': told}
 
 
 def flat(value: Any, name: str = '') -> dict[str, str]:

@@ -202,6 +202,42 @@ def test_every_page_opens_without_an_error(built, tab):
 
 
 @browser
+@pytest.mark.parametrize('scheme, width', [('light', 390), ('dark', 1200)])
+def test_everyone_can_read_every_page(built, tab, scheme, width):
+  from axe_playwright_python.sync_playwright import Axe
+
+  page, _ = tab
+  page.emulate_media(color_scheme=scheme)
+  page.set_viewport_size({'width': width, 'height': 900})
+  for path in sorted(built[1].rglob('*.html')):
+    opened(tab, path)
+    # To preload is to ask for the style sheet, which a file may not.
+    found = Axe().run(page, options={'preload': False})
+    assert not found.response['violations'], found.generate_report()
+  page.set_viewport_size({'width': 1200, 'height': 900})
+
+
+@browser
+def test_a_keyboard_is_enough(built, tab):
+  (path,) = built[1].glob('runs/*sync-4-*-seed0.*.html')
+  page, _ = opened(tab, path)
+  focus = lambda what: page.evaluate(f'document.activeElement.{what}')
+  page.keyboard.press('Tab')
+  assert focus('className') == 'skip'
+  page.keyboard.press('Enter')
+  page.wait_for_function('location.hash === "#main"')
+  reached = set()
+  for _ in range(60):
+    page.keyboard.press('Tab')
+    reached.add(focus('name') or focus('id') or focus('tagName'))
+    if focus('tagName') == 'SELECT' and focus('id') != 'add':
+      page.keyboard.press('ArrowDown')
+  assert {'x-log', 'y-log', 'add'} <= reached
+  axis = 'document.querySelector(".plot").layout.xaxis.title.text'
+  assert page.evaluate(axis) == 'target words'
+
+
+@browser
 def test_hovering_shows_the_number_of_the_record(built, tab):
   (path,) = built[1].glob('runs/*sync-4-*-seed0.*.html')
   page, _ = opened(tab, path)

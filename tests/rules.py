@@ -355,6 +355,18 @@ def torn(shards, newer):
   return reply
 
 
+def staggered(pull_every, phases):
+  """What every worker had, until it pulls after v mod U = phases[w]."""
+  held = {}
+
+  def reply(published, optimizer, who, version, params):
+    if version == 0 or version % pull_every == phases[who]:
+      held[who] = params
+    return held[who]
+
+  return reply
+
+
 def walked(inner, push='change'):
   """Local updates; every worker keeps the state of its `inner` optimizer."""
 

@@ -18,9 +18,9 @@ in a short run. The best is then run in full. The ten best methods get three
 seeds. They are those with the best validation BLEU of the first seed, which
 favours the lucky: see the test. They also run with 16 workers, and the three
 best that leave the policy alone sum four pushes, each at the same rate and at
-half or twice of it. Policies, and what depends on staleness, also run on
-clusters whose workers are unequal. T-Fixup, a Transformer that needs no
-warm-up, is compared with one that has none.
+half or twice of it. Policies, and those of the ten that depend on staleness,
+also run on clusters whose workers are unequal. T-Fixup, a Transformer that
+needs no warm-up, is compared with one that has none.
 
 Targets are 95% of the best synchronous BLEU. Dropped is the share of gradients
 that no update uses. The clock charges nothing for what workers and server
@@ -200,7 +200,6 @@ ROWS = {name: row for group in GROUPS.values() for name, row in group.items()}
 METHODS = [name for name in ROWS if name not in BASES]
 UNCHANGED = STALENESS | OTHERS  # They leave the policy alone.
 CROWDED = [SYNCHRONOUS, 'asynchronous', 'asynchronous, 4x global']
-STRAINED = [*CROWDED, *STALENESS, *POLICIES]  # On clusters that are unequal.
 
 # Without warm-up: a Transformer, and one with small initial weights.
 COLD = {
@@ -273,6 +272,13 @@ def followed(records: Records) -> list[str]:
   return ranked(records)[:TOP]
 
 
+def strained(records: Records) -> list[str]:
+  """What is tried on clusters whose workers are unequal."""
+  if not (top := followed(records)):
+    return []
+  return [*CROWDED, *(n for n in top if n in STALENESS), *POLICIES]
+
+
 def combined(records: Records) -> list[str]:
   """The methods that are tried with global accumulation."""
   return [name for name in ranked(records) if name in UNCHANGED][:COMBINED]
@@ -300,8 +306,8 @@ def summed(run: Settings) -> list[Settings]:
   return [_with(run, times, global_accumulation=4) for times in (1.0, 2.0)]
 
 
-def strained(run: Settings) -> list[Settings]:
-  """On unequal clusters."""
+def unequal(run: Settings) -> list[Settings]:
+  """On each of the unequal clusters."""
   return [dataclasses.replace(run, cluster=name) for name in UNEQUAL]
 
 
@@ -321,8 +327,8 @@ def then(records: Records) -> list[Settings]:
     wanted += crowded(known[name])
   for name in combined(records):
     wanted += summed(known[name])
-  for name in STRAINED:
-    wanted += strained(known[name])
+  for name in strained(records):
+    wanted += unequal(known[name])
   return wanted
 
 
@@ -336,8 +342,8 @@ def possible() -> Sequence[Settings]:
     wanted += [more for run in every for more in crowded(run)]
     if name in UNCHANGED:
       wanted += [more for run in every for more in summed(run)]
-    if name in STRAINED:
-      wanted += [more for run in every for more in strained(run)]
+    if name in [*CROWDED, *STALENESS, *POLICIES]:
+      wanted += [more for run in every for more in unequal(run)]
   return wanted
 
 
@@ -417,7 +423,7 @@ def report(records: Records) -> str:
     parts += ['16 workers:', table(several([*CROWDED, *top], crowded))]
     parts += ['4x global:', table(several(combined(records), summed))]
     for i, cluster in enumerate(UNEQUAL):
-      there = [(name, strained(known[name])[i]) for name in STRAINED]
+      there = [(n, unequal(known[n])[i]) for n in strained(records)]
       parts += [f'On the cluster `{cluster}`:', table(there)]
   cold = [(f'{model}, {way}', run) for (model, way, _), run in COLD.items()]
   parts += ['Without warm-up of the rate:', table(cold)]

@@ -215,6 +215,12 @@ NAMED: Mapping[str, Method] = {
   'send_signs': _worker(lambda r: methods.send_signs()),
   'quantise': _worker(lambda r: methods.quantise()),
   'compress_deeply': _instead(_deep),
+  # Artificial staleness of every worker's own phase.
+  'stagger_pulls': Method(
+    lambda r: methods.stagger_pulls(
+      r.optimizer, r.workers, r.communication.pull_every
+    )
+  ),
   # A sharded server, whose pulls lag behind.
   'torn_reads': _reply(lambda r: methods.torn_reads(r.workers)),
 }

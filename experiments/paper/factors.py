@@ -38,8 +38,8 @@ differences with the distribution. The RNN has smoothing alone.
   norm 20. It clips each shard of the parameters separately; here the norm is
   that of the whole gradient. The loss of a batch is the mean over its words.
 - Left out: under artificial staleness, each worker of the code pulls at its own
-  phase. No setting of a run does that (`sa.hold(phases=...)` does in a training
-  loop), and neither run of the ratio has artificial staleness.
+  phase. Figures 2 and 3 show that; neither run of the ratio has artificial
+  staleness.
 
 96 runs, 24 of them also in other tables; about four hours on two processor
 cores at `tiny`.

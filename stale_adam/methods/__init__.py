@@ -12,7 +12,8 @@
              quantise, local_updates, apply_own_push
   reply      predict_weights, torn_reads
   several    dana, smega2, elastic_average, adaptive_revision, average_models,
-             diloco, buffered_averaging, mix_models, downpour, worker_adam:
+             diloco, buffered_averaging, mix_models, downpour, worker_adam,
+             stagger_pulls:
              serve(problem, policy=..., pool=..., **dana(0.1, workers=4))
 
 `simulate` takes the same arguments. Methods combine. Those for `per_push` and
@@ -77,6 +78,9 @@ from stale_adam.methods.rates import (
 from stale_adam.methods.shards import (
   torn_reads,
 )
+from stale_adam.methods.staggered import (
+  stagger_pulls,
+)
 from stale_adam.methods.tables import (
   adaptive_revision,
   average_workers,
@@ -119,6 +123,7 @@ __all__ = [
   'scale_by_staleness',
   'send_signs',
   'smega2',
+  'stagger_pulls',
   'torn_reads',
   'weight_by_staleness',
   'worker_adam',

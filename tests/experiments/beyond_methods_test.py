@@ -112,7 +112,8 @@ def test_what_follows_and_that_it_ends():
   for name in [*methods.CROWDED, *top[:10]]:
     for times in (1.0, 0.5):
       wanted.add(with_workers(known[name], 16, times))
-  for name in methods.STRAINED:
+  uneven = [name for name in top[:10] if name in methods.STALENESS]
+  for name in [*methods.CROWDED, *methods.POLICIES, *uneven]:
     for cluster in methods.UNEQUAL:
       wanted.add(dataclasses.replace(known[name], cluster=cluster))
   alone = [name for name in top if name in methods.UNCHANGED][:3]

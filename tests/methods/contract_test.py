@@ -289,6 +289,15 @@ METHODS = {
     lambda: {'local_worker': rules.own_push(adam)},
     policies=(PLAIN[1], methods.OneRoundLate(3)),
   ),
+  'stagger_pulls': bundle(
+    methods.stagger_pulls(ADAM, 3, 4),
+    lambda: {'reply': rules.staggered(4, (0, 1, 2))},
+    adam,
+    (
+      sa.Communication(3, synchronous=True, pull_every=4),
+      sa.Communication(3, 2, synchronous=True),
+    ),
+  ),
   'torn_reads': Method(
     {'reply': methods.torn_reads(2, seed=3)},
     lambda: {'reply': rules.torn(2, newer(3, 2))},
@@ -551,6 +560,9 @@ LAWS = {
   'predicting no update keeps artificial staleness': Law(
     {'reply': methods.predict_weights(RATE, 0)},
     *(sa.Communication(4, pull_every=3), sa.Communication(4, pull_every=3)),
+  ),
+  'pulling after every update staggers nothing': Law(
+    methods.stagger_pulls(SGD, 4, 1), SYNCHRONOUS, SYNCHRONOUS, None, SGD
   ),
   'one shard is never torn': Law(
     {'reply': methods.torn_reads(1)},

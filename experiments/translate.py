@@ -5,12 +5,15 @@
   python -m experiments.translate --model=runs/x --input=a.en --output=a.de
 
 Needs a model that experiments.train or experiments.demo left. Each line gives
-one line; an empty line stays empty. The `small` model translates a thousand
-sentences in about six seconds on two processor cores.
+one line; an empty line stays empty. Give it one sentence in a line: longer
+lines than those of training are translated badly. The `small` model translates
+a thousand sentences in about six seconds on two processor cores.
 """
 
+import gzip
 import itertools
 import sys
+from pathlib import Path
 
 from absl import flags
 
@@ -25,7 +28,9 @@ MODEL = flags.DEFINE_string(
   'vocabulary.model.',
 )
 INPUT = flags.DEFINE_string(
-  'input', '-', 'Text file to read, one sentence in a line; - is stdin.'
+  'input',
+  '-',
+  'Text file to read, one sentence in a line, or its .gz; - is stdin.',
 )
 OUTPUT = flags.DEFINE_string(
   'output', '-', 'Text file to write, one translation in a line; - is stdout.'
@@ -39,11 +44,18 @@ _LINES = 1024  # Translated together.
 def main(_):
   try:
     checks.whole('--beam', BEAM.value, 1, 1000)
+    if not (Path(MODEL.value) / 'params.npz').exists():
+      raise FileNotFoundError(
+        f'--model={MODEL.value}: no params.npz there; name the directory of a '
+        'run, which is --out of experiments.train'
+      )
     model, params = translation.load(MODEL.value)
     if INPUT.value == OUTPUT.value != '-':
       raise ValueError(f'--input and --output are both {INPUT.value}')
-    source = sys.stdin if INPUT.value == '-' else open(INPUT.value, 'rb')
-    target = sys.stdout if OUTPUT.value == '-' else open(OUTPUT.value, 'wb')
+    source = sys.stdin if INPUT.value == '-' else _open('input', INPUT.value)
+    target = sys.stdout
+    if OUTPUT.value != '-':
+      target = _open('output', OUTPUT.value, 'wb')
   except (OSError, ValueError) as error:
     sys.exit(str(error))
   source = getattr(source, 'buffer', source)
@@ -53,6 +65,14 @@ def main(_):
     texts = model.translate(params, [_decode(*n) for n in block], BEAM.value)
     target.write(''.join(text + '\n' for text in texts).encode())
     target.flush()
+
+
+def _open(flag: str, path: str, mode: str = 'rb'):
+  opener = gzip.open if path.endswith('.gz') else open
+  try:
+    return opener(path, mode)
+  except OSError as error:
+    raise OSError(f'--{flag}={path}: {error.strerror}') from None
 
 
 def _decode(number: int, line: bytes) -> str:

@@ -68,6 +68,11 @@ def main(_):
       sys.exit(str(error))
   results = Path(RESULTS.value or 'results')
   try:
+    if not any(results.glob('records/*/*.json')):
+      raise FileNotFoundError(
+        f'--results={results}: no records, as experiments.paper.reproduce '
+        'leaves them; for runs of experiments.train, use --serve'
+      )
     every = [Stored(scale, results) for scale in scales.SCALES]
     out = Path(OUT.value) if OUT.value else reproduce.place(results)
     path = site.build(results, out, reproduce.EXPERIMENTS, every)

@@ -133,7 +133,8 @@ def directory(data_dir: str | os.PathLike, pair: str) -> Corpus:
   if not tests:
     wanted = ' with '.join(f'test_*.{language}[.gz]' for language in languages)
     raise FileNotFoundError(
-      f'no {wanted} in {folder}; {text_lib.listing(folder)}'
+      f'no {wanted} in {folder}, which the pair {pair} needs: name the pair as '
+      f'the files end; {text_lib.listing(folder)}'
     )
   corpus = text(
     files('train'),

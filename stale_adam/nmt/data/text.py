@@ -112,6 +112,8 @@ def stems(folder: Path, language: str) -> set[str]:
 
 def listing(folder: Path) -> str:
   """Describe what a folder contains, for errors about a missing file."""
+  if folder.exists() and not folder.is_dir():
+    return f'{folder} is a file: name its folder'
   if not folder.is_dir():
     return f'there is no folder {folder}'
   names = sorted(path.name for path in folder.iterdir())
@@ -145,7 +147,8 @@ def _lines(path: Path) -> list[str]:
     ) from error
   except (EOFError, gzip.BadGzipFile, zlib.error) as error:
     raise ValueError(
-      f'{path}, after line {len(lines)}: damaged gzip ({error}); fetch it again'
+      f'{path}, after line {len(lines)}: damaged gzip ({error}); fetch it '
+      'again, or drop .gz from its name if it is text'
     ) from error
   if not lines:
     raise ValueError(f'{path} is empty; one sentence a line is needed')

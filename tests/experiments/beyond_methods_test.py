@@ -57,7 +57,8 @@ def finished(found):
 
 
 def test_every_method_is_tried_with_three_rates():
-  assert {row.method for row in methods.ROWS.values()} == {*named.NAMED}
+  against = {*named.NAMED} - {'stagger_pulls'}  # It makes staleness.
+  assert {row.method for row in methods.ROWS.values()} == against
   for row in methods.ROWS.values():
     low, high = row.beyond
     assert [*row.rates] == sorted({*row.rates}) and len(row.rates) == 3

@@ -13,6 +13,8 @@ a thousand sentences in about six seconds on two processor cores.
 import gzip
 import itertools
 import sys
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from absl import flags
@@ -52,27 +54,28 @@ def main(_):
     model, params = translation.load(MODEL.value)
     if INPUT.value == OUTPUT.value != '-':
       raise ValueError(f'--input and --output are both {INPUT.value}')
-    source = sys.stdin if INPUT.value == '-' else _open('input', INPUT.value)
-    target = sys.stdout
+    source, target = sys.stdin, sys.stdout
+    if INPUT.value != '-':
+      opener = gzip.open if INPUT.value.endswith('.gz') else open
+      source = opener(INPUT.value, 'rb')
     if OUTPUT.value != '-':
-      target = _open('output', OUTPUT.value, 'wb')
+      target = open(OUTPUT.value, 'wb')
   except (OSError, ValueError) as error:
     sys.exit(str(error))
   source = getattr(source, 'buffer', source)
   target = getattr(target, 'buffer', target)
-  numbered = enumerate(source, start=1)
+  numbered = _read(enumerate(source, start=1))
   while block := list(itertools.islice(numbered, _LINES)):
     texts = model.translate(params, [_decode(*n) for n in block], BEAM.value)
     target.write(''.join(text + '\n' for text in texts).encode())
     target.flush()
 
 
-def _open(flag: str, path: str, mode: str = 'rb'):
-  opener = gzip.open if path.endswith('.gz') else open
+def _read(numbered: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
   try:
-    return opener(path, mode)
-  except OSError as error:
-    raise OSError(f'--{flag}={path}: {error.strerror}') from None
+    yield from numbered
+  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    sys.exit(f'--input={INPUT.value}: damaged gzip: {error}')
 
 
 def _decode(number: int, line: bytes) -> str:

@@ -71,8 +71,8 @@ def stagger_pulls(
     updates, inner_state = inner.update(
       updates, state.inner_state, params, **extra_args
     )
-    count = optax.safe_increment(state.updates)
-    due = count % pull_every == phases
+    count = jnp.asarray(optax.safe_increment(state.updates))
+    due = jnp.equal(count % pull_every, phases)
 
     def renew(held: jax.Array, new: jax.Array) -> jax.Array:
       return jnp.where(due.reshape(-1, *[1] * new.ndim), new, held)

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import gzip
 import json
 import os
 import re
@@ -277,6 +278,10 @@ def test_translates_line_by_line(run, environment):
   assert len(found) == 4 and found[3] == ''
   assert re.search('-:3: not UTF-8', done.stderr.decode())
   assert found[1] == ''  # An empty line stays empty.
+  packed = run[1].parent / 'lines.gz'
+  packed.write_bytes(gzip.compress(lines))
+  asked = ('translate', f'--model={run[1]}', f'--input={packed}')
+  assert command(environment, *asked).stdout == done.stdout
 
 
 COMMANDS = sorted(
@@ -379,6 +384,8 @@ MISTAKES = [
   ('translate --model={folder}/swapped', 'is not the vocabulary of params'),
   ('translate --model={run} --input=/nonexistent', '/nonexistent'),
   ('translate --model={run} --output=/nonexistent/x', '/nonexistent/x'),
+  ('translate --model={run} --input={folder}/text.gz', 'text.gz.*damaged gzip'),
+  ('page --results=/nonexistent', '/nonexistent.*no records'),
   ('translate --model={run} --beam=0', '^--beam=0.*from 1 to 1000'),
 ]
 
@@ -389,6 +396,7 @@ TIMELINE = 'timeline --trace={threaded}/trace.npz'
 def filled(run, threaded, replayed, folder):
   """The place of the run, and beside it some that are none."""
   (folder / 'file').write_text('A file, no directory.')
+  (folder / 'text.gz').write_text('This is not compressed.')
   for name in ('damaged', 'foreign'):
     (folder / name).mkdir()
     vocabulary = (run[1] / 'vocabulary.model').read_bytes()

@@ -302,6 +302,7 @@ def test_scaling_before_adam_hides_what_is_constant():
     (lambda: methods.quantise(0), 'levels=0'),
     (lambda: methods.quantise(4, 0), 'bucket=0'),
     (lambda: methods.torn_reads(0), 'shards=0'),
+    (lambda: methods.stagger_pulls(optax.sgd(0.1), 4, 0), 'pull_every=0'),
     (lambda: methods.drop_gradients(1.0), r'rate=1.0: .* \[0, 1\)'),
     (lambda: methods.keep_dropped(optax.sgd(0.1), 1.0), r'rate=1.0'),
     (lambda: methods.compensate_delay(-1.0), 'strength=-1.0: use 0 or more'),

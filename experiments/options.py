@@ -263,15 +263,36 @@ def settings(
 
 
 def _default(option: Option) -> str:
-  """The sentence on the default: a value if all scales share it."""
-  every = [m for scale in scales.SCALES.values() for m in scale.models.values()]
+  """The sentence on the default: one value, or those of all scales."""
   name = option.part or option.field
-  values = {str(leaves(model).get(name)) for model in every}
-  if len(values) > 1 or option.field in ('sizes', 'model'):
-    return 'Default: transformer.' if name == 'model' else 'Default: by scale.'
+  if name == 'model':
+    return 'Default: transformer.'
   words = {str(value): word for word, value in option.choices.items()}
-  (value,) = values
-  return f'Default: {words.get(value, value)}.'
+  of = {}  # By model, with a value for each scale.
+  for model in ('transformer', 'rnn'):
+    every = [scale.models[model] for scale in scales.SCALES.values()]
+    if option.field == 'sizes':
+      found = [made.sizes for made in every]
+    else:
+      found = [leaves(made).get(name) for made in every]
+    of[model] = [_shown(value) for value in found]
+  if len({*of['transformer'], *of['rnn']}) == 1:
+    value = of['transformer'][0]
+    return f'Default: {words.get(value, value)}.'
+  usual, rnn = (
+    ' / '.join(found if len(set(found)) > 1 else found[:1])
+    for found in of.values()
+  )
+  order = f', {" / ".join(scales.SCALES)}' if ' / ' in usual + rnn else ''
+  other = f'; of an RNN {rnn}' if rnn != usual else ''
+  return f'Default{order}: {usual}{other}.'
+
+
+def _shown(value: Any) -> str:
+  """A value as its flag takes it."""
+  if isinstance(value, Mapping):
+    return ','.join(f'{part}={number}' for part, number in value.items())
+  return ','.join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def chosen(scale_name: str, values: dict[str, Any]) -> Settings:

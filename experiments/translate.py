@@ -52,6 +52,12 @@ def main(_):
         'run, which is --out of experiments.train'
       )
     model, params = translation.load(MODEL.value)
+    if not (Path(MODEL.value) / 'record.json').exists():
+      print(
+        f'--model={MODEL.value}: this run has not finished; these are its best '
+        'parameters so far',
+        file=sys.stderr,
+      )
     if INPUT.value == OUTPUT.value != '-':
       raise ValueError(f'--input and --output are both {INPUT.value}')
     source, target = sys.stdin, sys.stdout

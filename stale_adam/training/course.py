@@ -5,6 +5,7 @@ However the run is computed: its course is the same for the same arrivals.
 
 import contextlib
 import dataclasses
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -288,7 +289,7 @@ def progress_bar(
     unit=f' {task.unit}',
     unit_scale=True,
     dynamic_ncols=True,
-    mininterval=0.5,
+    mininterval=0.5 if sys.stderr.isatty() else 30.0,  # Few lines in a file.
   )
 
 

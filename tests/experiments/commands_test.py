@@ -383,6 +383,10 @@ MISTAKES = [
   ('translate --model={folder}/foreign', 'foreign'),
   ('translate --model={folder}/swapped', 'is not the vocabulary of params'),
   ('translate --model={run} --input=/nonexistent', '/nonexistent'),
+  (
+    'translate --model={folder}/begun --input=/nonexistent',
+    'begun: this run has not finished.* best parameters so far',
+  ),
   ('translate --model={run} --output=/nonexistent/x', '/nonexistent/x'),
   ('translate --model={run} --input={folder}/text.gz', 'text.gz.*damaged gzip'),
   ('page --results=/nonexistent', '/nonexistent.*no records'),
@@ -404,6 +408,9 @@ def filled(run, threaded, replayed, folder):
   data = (run[1] / 'params.npz').read_bytes()
   (folder / 'damaged' / 'params.npz').write_bytes(data[: len(data) // 2])
   checkpoint.save(folder / 'foreign' / 'params.npz', {}, {'of': 'others'})
+  (folder / 'begun').mkdir()
+  for name in ('params.npz', 'vocabulary.model'):
+    shutil.copy(run[1] / name, folder / 'begun')
   swapped = folder / 'swapped'
   swapped.mkdir()
   (swapped / 'params.npz').write_bytes((run[1] / 'params.npz').read_bytes())

@@ -3,8 +3,10 @@
 import dataclasses
 import itertools
 import json
+import re
 import typing
 
+import absl.flags
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -45,6 +47,26 @@ def test_every_value_has_one_option_with_help():
   own = settings.leaves(BASE).keys() - BASE.sizes.keys()
   assert names == own | {'sizes'}
   assert all(option.help.endswith('.') for option in OPTIONS)
+
+
+def test_help_has_the_default_of_every_scale():
+  order = ' / '.join(scales.SCALES)
+  flags = absl.flags.FlagValues()
+  options.settings(flags)
+  by_scale = 0
+  for option in (o for o in OPTIONS if o.kind in (int, float)):
+    text = flags[option.name].help
+    usual, rnn = re.search(
+      r'Default(?:, [a-z/ ]+)?: (.+?)(?:; of an RNN (.+))?\.$', text
+    ).groups()
+    by_scale += f'Default, {order}: ' in text
+    for model, text in (('transformer', usual), ('rnn', rnn or usual)):
+      shown = text.split(' / ')
+      made = [scale.models[model] for scale in scales.SCALES.values()]
+      shown *= len(made) if len(shown) == 1 else 1
+      found = [settings.leaves(m)[option.part or option.field] for m in made]
+      assert list(map(float, shown)) == found, option.name
+  assert by_scale > 5
 
 
 @pytest.mark.parametrize('option', OPTIONS, ids=lambda option: option.name)

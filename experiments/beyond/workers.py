@@ -7,9 +7,10 @@ stale by (N - 1) / G updates, if the server sums G = 1, N / 2 or N pushes? All
 runs see the same words: with 64 batches per update there are a sixteenth of the
 updates that four batches give, and warm-up and decay last for the same words.
 Synchronous runs of N workers show what the large batch alone costs. One seed,
-three for N = 4. The server of the virtual clock answers without delay, so speed
-grows with N without limit: it is an upper bound. 23 runs, 3 of them also in
-Table 3; about 40 minutes on two processor cores at `tiny`.
+more where other tables have them. The server of the virtual clock answers
+without delay, so speed grows with N without limit: it is an upper bound. 23
+runs, 3 of them also in Table 3; about 40 minutes on two processor cores at
+`tiny`.
 """
 
 from pathlib import Path

@@ -101,12 +101,19 @@ def seconds(record: Record) -> float | None:
   return max((one for one in took if one is not None), default=None)
 
 
-def spread(numbers: Sequence[float | None], digits: int = 1) -> str:
+def spread(
+  numbers: Sequence[float | None], digits: int = 1, errors: float | None = None
+) -> str:
   """Mean and standard deviation over the seeds, such as '31.2 ± 0.4'.
 
   A single number has no deviation. None means "never"; the text gives the
   number of seeds that are None. A seed whose number is NaN has diverged: then
   the others have no mean to speak of.
+
+  Args:
+    numbers: one per seed.
+    digits: decimals of both.
+    errors: show so many standard errors of the mean in place of the deviation.
   """
   there = [number for number in numbers if number is not None]
   if not numbers:
@@ -118,7 +125,10 @@ def spread(numbers: Sequence[float | None], digits: int = 1) -> str:
     return f'diverged{several}'
   text = f'{statistics.fmean(there):,.{digits}f}'
   if len(there) > 1:
-    text += f' ± {statistics.stdev(there):,.{digits}f}'
+    width = statistics.stdev(there)
+    if errors is not None:
+      width *= errors / math.sqrt(len(there))
+    text += f' ± {width:,.{digits}f}'
   if len(there) < len(numbers):
     text += f'; {len(numbers) - len(there)} of {len(numbers)} never'
   return text

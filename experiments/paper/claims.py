@@ -96,6 +96,7 @@ def artificial(records: Records) -> Parts:
   yield share(records, 'staleness 2 / none', two, synchronous, low=MUCH)
   real = lines['asynchronous, 4 batches']
   yield share(records, 'asynchronous / staleness 3', real, three, high=1.0)
+  yield share(records, 'asynchronous / staleness 2', real, two, high=1.0)
 
 
 def doubled(records: Records) -> Parts:

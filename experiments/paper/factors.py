@@ -10,7 +10,9 @@ synchronous / global, and the ratio of raw speed, global / synchronous. The
 first is what the model learns from a word. It is below 1 if global accumulation
 needs more words. The second is that of the cluster, here of the virtual clock,
 and constant. Both are shown at the base rate, half of it and twice it, with
-five seeds or more.
+five seeds or more where the runs are there. Ratios are means over the seeds
+whose global run reaches the target, with two standard errors; BLEU and seconds
+have their standard deviation.
 
 A target is a percentage of the best BLEU of the synchronous run of a pair, as
 in the paper, which has one pair. The synchronous run always reaches it. Where
@@ -20,7 +22,7 @@ a global run at the base rate, with ten seeds of the Transformer each. It shows
 how often a single pair has the paper's ratio by chance.
 
 The last tables have what the authors' code does and the text does not say, at
-the base rate: with one seed, and where it matters with three. Compare their
+the base rate: with one seed or, where it matters, three. Compare their
 differences with the distribution. The RNN has smoothing alone.
 
 - Ticks: the code's schedule ticks once for every G batches. That is once per
@@ -211,7 +213,7 @@ def report(records: Records) -> str:
     'counts as the lowest.'
   )
   parts += [_pairs(records, model) for model in paper.LEARNING_RATE]
-  parts.append("What the authors' code does besides:")
+  parts.append("What the authors' code does and the text does not say:")
   parts += [_code(records, model) for model in paper.LEARNING_RATE]
   return '\n\n'.join(parts)
 
@@ -226,8 +228,8 @@ def _factors(records: Records, model: str) -> list[str]:
     f'The {model}, to {_percent(*cells)} of the synchronous best: the paper '
     f'has the ratios {every(TIME)} of times. Raw speed is {last[SPEED]:.2f} of '
     f'each, so the words needed must be the rest: {every(WORDS)}. Ours to '
-    f'{_percent(top)} at the base rate: raw speed {spread(ours[SPEED], 2)}, '
-    f'words needed {spread(ours[WORDS], 2)}, product {spread(ours[TIME], 2)}.'
+    f'{_percent(top)} at the base rate: raw speed {_mean(ours[SPEED])}, words '
+    f'needed {_mean(ours[WORDS])}, product {_mean(ours[TIME])}.'
   )
   shares = (0.5, 0.75, 0.9, *cells)
   rows = []
@@ -238,7 +240,7 @@ def _factors(records: Records, model: str) -> list[str]:
     pairs = seed_pairs(records, model, times)
     found = [factors(pairs, share) for share in shares]
     for name in (WORDS, SPEED, TIME):
-      rows.append([f'{label}, {name}', *(spread(of[name], 2) for of in found)])
+      rows.append([f'{label}, {name}', *(_mean(of[name]) for of in found)])
   header = [model, *map(_percent, shares)]
   return [text, figures.table(header, rows)]
 
@@ -285,9 +287,13 @@ def _code(records: Records, model: str) -> str:
       seconds = [reached(*target, 'virtual_seconds') for target in targets]
       times = [ratio(*pair, share, 'virtual_seconds') for pair in pairs]
       row[1:] = f'{len(pairs)}', spread(scores), spread(seconds)
-      row.append(spread(times, 2))
+      row.append(_mean(times))
     rows.append(row)
   return figures.table(header, rows)
+
+
+def _mean(ratios: Sequence[float | None]) -> str:
+  return spread(ratios, digits=2, errors=2.0)
 
 
 def _percent(*shares: float) -> str:

@@ -4,7 +4,7 @@
 
 Claim (abstract): stale gradients ruin the asynchronous Transformer, and summing
 four of them before each update repairs it. The figure shows BLEU over virtual
-time, three seeds each. Below it, the models of the first seed translate the
+time, three seeds or more. Below it, the models of the first seed translate the
 first sentences of the test set. Scores and times have ± their standard
 deviation over the seeds, and a ratio of times ± two standard errors. 9 runs,
 all of them also in Table 3; about 25 minutes on two processor cores at `small`.

@@ -6,7 +6,7 @@ Claim (section 2.1): at every learning rate the asynchronous Transformer is
 worse than the synchronous one, and at most rates it translates nothing. The RNN
 loses little. The grid has the paper's ratios; its second value is near the
 synchronous Transformer's best. The score is the best validation BLEU of one
-seed, or of three where another table has them. 32 runs, about 85 minutes on two
+seed, or of all where other tables have more. 32 runs, about 85 minutes on two
 processor cores at `tiny`.
 """
 

@@ -6,9 +6,9 @@ Claim (section 5.3): other language pairs behave as English to German does.
 Asynchronous training costs the Transformer much BLEU and the RNN some, and 4x
 global accumulation restores it. The grammar of `tiny` has two languages, so it
 has two directions and no third pair. At `small`, German, French and Czech
-replace German, Finnish and Russian. Three seeds of the first pair, one of the
-others. 18 runs, 6 of them also in Table 3; about 30 minutes on two processor
-cores at `tiny`, which has 12 of them.
+replace German, Finnish and Russian. The first pair has three seeds or more, the
+others one. 18 runs, 6 of them also in Table 3; about 30 minutes on two
+processor cores at `tiny`, which has 12 of them.
 """
 
 import itertools

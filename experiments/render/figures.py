@@ -114,10 +114,10 @@ def wait_or_not(
     lines: x, y, and the lowest and highest y, by label.
     dots: y, and its bounds, by label and by the name on the axis.
     x_label: of the lines.
-    ratio_label: of both panels; above 1 it does not pay to wait.
+    ratio_label: of both panels; above 1 the other is faster.
   """
   if charts.wanted(path):
-    title = 'above 1: do not wait; below 1: wait'
+    title = 'above 1: faster than synchronous training'
     left = charts.lines({title: lines}, x_label, ratio_label)
     right = charts.points('four workers', dots, ratio_label)
     charts.write(path, [*left, right])
@@ -148,8 +148,8 @@ def wait_or_not(
   left.axhline(1, color='black', lw=1)
   right.axvline(1, color='black', lw=1)
   place = {'color': '#555555', 'fontsize': 9, 'transform': left.transAxes}
-  left.text(0.02, 0.96, 'above 1: do not wait', va='top', **place)
-  left.text(0.98, 0.03, 'below 1: wait', ha='right', **place)
+  left.text(0.02, 0.96, 'above 1: faster than synchronous', va='top', **place)
+  left.text(0.98, 0.03, 'below 1: slower', ha='right', **place)
   for axes in (left, right):
     axes.grid(alpha=0.3)
     axes.spines[['top', 'right']].set_visible(False)

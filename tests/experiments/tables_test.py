@@ -187,6 +187,7 @@ def test_spread():
   assert spread([None, None]) == 'never'
   assert spread([1.0]) == '1.0'
   assert spread([1.0, 3.0]) == '2.0 ± 1.4'  # Of a sample: sqrt(2).
+  assert spread([1.0, 3.0], errors=2.0) == '2.0 ± 2.0'  # 2 sqrt(2) / sqrt(2).
   assert spread([1000.0, None, 3000.0], 0) == '2,000 ± 1,414; 1 of 3 never'
 
 

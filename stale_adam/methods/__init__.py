@@ -24,9 +24,11 @@ Two rules need no method. Global accumulation under SGD is AsySG-con (Lian et
 al. 2015); local accumulation, synchronous, is delayed updates (Ott et al.
 2018).
 
-Docstrings name each rule's source, and where ours differs from it. Most rules
-were held against the authors' code or that of others, as the papers were not at
-hand.
+Docstrings name each rule's source, what it was checked against, and where ours
+differs. Three papers could be read: McMahan et al. (2017), Dutta et al. (2018)
+and, but for its equations, Zhang et al. (2016). Most other rules were checked
+against code: that of the authors, or of others where theirs could not be had.
+Those that were not, such as the Adagrad of `downpour`, are as commonly stated.
 """
 
 from stale_adam.methods.compensation import (

@@ -45,9 +45,9 @@ def compensate_delay(
     ms <- d ms + (1 - d) g g        s = strength / sqrt(ms + 1e-7)
 
   Args:
-    strength: in the source 0.04 if constant, 2.0 with a decay. 0 leaves pushes
+    strength: usually 0.04 if constant, 2.0 with a decay. 0 leaves pushes
       unchanged.
-    decay: of the mean square, 0.95 in the source; None for a constant strength.
+    decay: of the mean square, usually 0.95; None for a constant strength.
 
   Returns:
     A transformation whose update needs `params`, the current parameters, and
@@ -58,7 +58,9 @@ def compensate_delay(
     ValueError: if the strength is negative or the decay not in [0, 1).
 
   Source: Zheng et al. (2017), "Asynchronous Stochastic Gradient Descent with
-    Delay Compensation".
+    Delay Compensation". Rule as in Microsoft's code of it for Multiverso, which
+    has a mean square for every worker; that all share one is ours. The paper
+    was not at hand: the usual numbers are those of MXNet and other code.
   """
   if isinstance(strength, float | int) and not strength >= 0:
     raise ValueError(f'strength={strength}: use 0 or more')
@@ -109,7 +111,7 @@ def reduce_by_gap(
   has not moved an element does not reduce its gradient.
 
   Args:
-    decay: d; the source has 0.999 for SGD, and Adam's b2 for Adam.
+    decay: d; FTPipe has 0.999 for SGD, and Adam's b2 for Adam.
 
   Returns:
     A transformation whose update needs `params` and `pulled`, as that of
@@ -120,9 +122,10 @@ def reduce_by_gap(
     ValueError: if the decay is not in [0, 1).
 
   Source: Barkai, Hakimi and Schuster (2020), "Gap-Aware Mitigation of Gradient
-    Staleness". In their code C is the largest rate so far times the root of the
-    mean square momentum with SGD, and has no bias correction with Adam; ours is
-    of the updates themselves, for any optimizer.
+    Staleness". The paper was not at hand; checked against FTPipe, code of the
+    same group. There C is the largest rate so far times the root of the mean
+    square momentum with SGD, and has no bias correction with Adam; ours is of
+    the updates themselves, for any optimizer.
   """
   if not 0 <= decay < 1:
     raise ValueError(f'decay={decay}: use a number in [0, 1)')

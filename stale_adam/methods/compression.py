@@ -76,9 +76,10 @@ def drop_gradients(rate: float = 0.99) -> Worker:
     ValueError: if the rate is not in [0, 1).
 
   Source: Aji and Heafield (2017), "Sparse Communication for Distributed
-    Gradient Descent". They estimate the threshold of each shard of the
-    parameters from a sample; ours is exact, over all. Their pulls are sparse,
-    too, with the elements that were sent, and their first pushes are whole.
+    Gradient Descent", as in their code, a fork of Marian. They estimate the
+    threshold of each shard of the parameters from a sample; ours is exact, over
+    all. Their pulls are sparse, too, with the elements that were sent, and
+    their first pushes are whole. The paper was not at hand.
   """
   if not 0 <= rate < 1:
     raise ValueError(f'rate={rate}: drop a share in [0, 1)')
@@ -140,9 +141,10 @@ def keep_dropped(
 
   Source: Aji, Heafield and Bogoychev (2019), "Combining Global Sparse Gradients
     with Local Gradients in Distributed Neural Network Training", as in the
-    authors' code. They have no server: every node applies the sum of all sparse
-    gradients and its own rest by an optimizer of its own, and parameters are
-    averaged every 500 updates.
+    authors' code, a fork of Marian. They have no server: every node applies the
+    sum of all sparse gradients and its own rest by an optimizer of its own, and
+    parameters are averaged every 500 updates. The offset, and that it is given
+    up, are ours. A later version of their code doubles the rest; ours does not.
   """
   if not 0 <= rate < 1:
     raise ValueError(f'rate={rate}: drop a share in [0, 1)')
@@ -227,9 +229,12 @@ def compress_deeply(
     ValueError: if a density is not in (0, 1], there is none, or another number
       is out of range.
 
-  Source: Lin, Han, Mao, Wang and Dally (2018), "Deep Gradient Compression".
-    They choose the threshold in each matrix, ours is over all together, and
-    stay an epoch in each stage. We know the clipping by N from memory only.
+  Source: Lin, Han, Mao, Wang and Dally (2018), "Deep Gradient Compression", as
+    in code that an author released, whose densities are these, rounded. It
+    chooses the threshold in each array, from a sample, ours is over all
+    together, and stays an epoch in each stage. The paper was not at hand: we
+    know the clipping by N from memory only. That code clips each array by its
+    norm, or by the root mean square of its norms on all workers.
   """
   checks.whole('workers', workers, 1)
   checks.whole('pushes', pushes, 1)
@@ -283,7 +288,9 @@ def send_signs() -> Worker:
 
   Source: Seide, Fu, Droppo, Li and Yu (2014), "1-Bit Stochastic Gradient
     Descent and its Application to Data-Parallel Distributed Training of Speech
-    DNNs". There the server's answer is quantised in the same way.
+    DNNs", as in CNTK, the authors' toolkit, with its threshold at zero. There
+    the sum that comes back is quantised in the same way. The paper was not at
+    hand. A column, here, runs along the first axis.
   """
 
   def nbytes(params: Params, pushes: int) -> int:
@@ -337,7 +344,8 @@ def quantise(levels: int = 15, bucket: int = 512, seed: int = 0) -> Worker:
 
   Source: Alistarh, Grubic, Li, Tomioka and Vojnovic (2017), "QSGD:
     Communication-Efficient SGD via Gradient Quantization and Encoding", as in
-    two implementations of others.
+    GRACE, code of others; NUQSGD, partly by the same authors, has no level at
+    0. The paper was not at hand, and the defaults were not checked.
   """
   checks.whole('levels', levels, 1)
   checks.whole('bucket', bucket, 1)

@@ -40,8 +40,9 @@ def local_updates(
     ValueError: if `push` is neither of the two.
 
   Source: McMahan et al. (2017), "Communication-Efficient Learning of Deep
-    Networks from Decentralized Data", for the change; Dean et al. (2012),
-    "Large Scale Distributed Deep Networks", for the gradients.
+    Networks from Decentralized Data", for the change, as in the paper; Dean et
+    al. (2012), "Large Scale Distributed Deep Networks", for the gradients. That
+    paper was not at hand; checked against mpiT, see `elastic_average`.
   """
   if push not in PUSHED:
     raise ValueError(f'push={push!r}: use one of {PUSHED}')
@@ -118,7 +119,8 @@ def average_models(inner: optax.GradientTransformation) -> dict[str, Any]:
     `worker` and `optimizer`; for a synchronous policy.
 
   Source: McMahan et al. (2017), "Communication-Efficient Learning of Deep
-    Networks from Decentralized Data", with equally many sentences per worker.
+    Networks from Decentralized Data", as in the paper, with equally many
+    sentences per worker, and all workers in every round.
   """
   return {
     'worker': local_updates(inner),
@@ -145,7 +147,8 @@ def diloco(
     `worker` and `optimizer`; for a synchronous policy.
 
   Source: Douillard et al. (2023), "DiLoCo: Distributed Low-Communication
-    Training of Language Models". Their H is 500.
+    Training of Language Models". The paper was not at hand; rule, constants and
+    an H of 500 as in OpenDiLoCo, code of others.
   """
   outer = optax.sgd(outer_rate, momentum, nesterov=True)
   return {
@@ -171,7 +174,9 @@ def buffered_averaging(
     global_accumulation = K.
 
   Source: Nguyen et al. (2022), "Federated Learning with Buffered Asynchronous
-    Aggregation".
+    Aggregation". The paper was not at hand. The weight is that of FLSim, their
+    code, which by default sums the buffer; the mean is that of Plato, code of
+    others. It is over K, not over the sum of the weights.
   """
   return {
     'worker': local_updates(inner),
@@ -203,7 +208,9 @@ def mix_models(
     ValueError: if a is not in [0, 1], or the kind is unknown.
 
   Source: Xie, Koyejo and Gupta (2019), "Asynchronous Federated Optimization",
-    without the term of the local loss that holds x_w near theta_pulled.
+    without the term of the local loss that holds x_w near theta_pulled. The
+    paper was not at hand; checked against APPFL and Plato, code of others, but
+    for the default a.
   """
   a = checks.real('share', share, 0.0, 1.0)
 
@@ -246,7 +253,8 @@ def downpour(
     `worker` and `optimizer`.
 
   Source: Dean et al. (2012), "Large Scale Distributed Deep Networks", with a
-    pull and a push of every H batches.
+    pull and a push of every H batches. The paper was not at hand: Adagrad as
+    commonly stated, the worker as in mpiT, see `elastic_average`.
   """
   return {
     'worker': local_updates(inner, 'gradients'),
@@ -265,7 +273,8 @@ def worker_adam(inner: optax.GradientTransformation) -> dict[str, Any]:
   Returns:
     `worker` and `optimizer`.
 
-  Source: the asynchronous mode of BytePS. The source is code, not a paper.
+  Source: the asynchronous mode of BytePS, as in its code, where H is 1. The
+    source is code, not a paper.
   """
   return {'worker': local_updates(inner), 'optimizer': optax.sgd(1.0)}
 
@@ -285,9 +294,13 @@ def apply_own_push(optimizer: optax.GradientTransformation) -> Worker:
   Returns:
     A worker for `serve` and `simulate`.
 
-  Source: Bogoychev, Heafield, Aji and Junczys-Dowmunt (2018), "Accelerating
-    Asynchronous Stochastic Gradient Descent for Neural Machine Translation", as
-    in the authors' code.
+  Source: Marian's former asynchronous training on several nodes, as in its
+    code, where a pull overlaps the next gradients. The local optimizers of
+    Bogoychev, Heafield, Aji and Junczys-Dowmunt (2018), "Accelerating
+    Asynchronous Stochastic Gradient Descent for Neural Machine Translation",
+    are another rule in the first author's code: early in the run, a worker
+    applies each of its gradients at once, and writes its shard of the result to
+    the server; `local_updates` comes closest. That paper was not at hand.
   """
 
   def init(params: Params, worker: int) -> Any:

@@ -94,7 +94,8 @@ def delayed_nesterov(
       [0, 1].
 
   Source: Liu et al. (2024), "Asynchronous Local-SGD Training for Language
-    Modeling", algorithm 3.
+    Modeling". The paper was not at hand, and the code that the authors released
+    does without; rule as in HALoS, code of others.
   """
   checks.whole('workers', workers, 1)
   checks.real('share', share, 0.0, 1 / workers)
@@ -134,7 +135,7 @@ def smega2(
 
   Source: Cohen, Hakimi and Schuster (2022), "SMEGA2: Distributed Asynchronous
     Deep Neural Network Training With a Single Momentum Buffer", as in the
-    authors' code by default.
+    authors' code by default. The paper was not at hand.
   """
   schedule = parts.schedule(learning_rate)
 

@@ -42,7 +42,9 @@ class BackupWorkers(_Workers):
     ValueError: if a number is not whole, b is negative, or N - b is below 1.
 
   Source: Chen, Pan, Monga, Bengio and Jozefowicz (2016), "Revisiting
-    Distributed Synchronous SGD". They divide the sum by N - b.
+    Distributed Synchronous SGD". The paper was not at hand; checked against
+    TensorFlow's SyncReplicasOptimizer. It divides the sum by N - b, and there a
+    fast worker may push twice for an update.
   """
 
   backups: int = 1
@@ -115,7 +117,7 @@ class FirstWorkers(_Workers):
     ValueError: if a number is not whole, or K is not from 1 to N.
 
   Source: Dutta, Joshi, Ghosh, Dube and Nagpurkar (2018), "Slow and Stale
-    Gradients Can Win the Race".
+    Gradients Can Win the Race", as in the paper. They divide the sum by K.
   """
 
   first: int
@@ -185,11 +187,12 @@ class FirstToFinish(_Workers):
   Raises:
     ValueError: if a K is not from 1 to N, or the versions do not ascend from 0.
 
-  Source: Dutta et al. (2018), see `FirstWorkers`: K-async; Dutta, Wang and
-    Joshi (2020), "Slow and Stale Gradients Can Win the Race", AdaSync: they
-    choose K by the loss; here it follows a table, so that a run replays. ABS
-    (Tan et al. 2023) also restarts workers that are too stale, and adds local
-    updates.
+  Source: Dutta et al. (2018), see `FirstWorkers`: K-async, as in the paper,
+    which divides the sum by K; Dutta, Wang and Joshi (2020), "Slow and Stale
+    Gradients Can Win the Race", AdaSync: they choose K by the loss; here it
+    follows a table, so that a run replays. ABS (Tan et al. 2023) also restarts
+    workers that are too stale, and adds local updates. These two papers were
+    not at hand.
   """
 
   first: int | tuple[tuple[int, int], ...]
@@ -232,7 +235,8 @@ class StaleSynchronous(_Workers):
     ValueError: if a number is not whole, or s is negative.
 
   Source: Ho et al. (2013), "More Effective Distributed ML via a Stale
-    Synchronous Parallel Parameter Server". There a worker caches parameters and
+    Synchronous Parallel Parameter Server". The paper was not at hand; checked
+    against Bosen, code of the same group. There a worker caches parameters and
     reads them again only when they are too old; here it pulls after every push.
   """
 
@@ -265,9 +269,9 @@ class OneRoundLate(_Workers):
     ValueError: if a number is not whole, or N is below 2.
 
   Source: delayed parameter updates, an option of hivemind, the library of
-    Diskin et al. (2021), "Distributed Deep Learning in Open Collaborations";
-    `delay(inner, 1)` in a training loop. ACCO (Nabli et al. 2024) goes on from
-    there: it guesses the parameters and takes the guess back.
+    Diskin et al. (2021), "Distributed Deep Learning in Open Collaborations", as
+    in its code; `delay(inner, 1)` in a training loop. ACCO (Nabli et al. 2024)
+    goes on from there: it guesses the parameters and takes the guess back.
   """
 
   def __post_init__(self) -> None:

@@ -45,10 +45,11 @@ def predict_weights(
       has no or several states of Adam.
 
   Source: Eliad et al. (2021), "Fine-tuning giant neural networks on commodity
-    hardware with automatic pipeline model parallelism", whose code also
-    corrects the bias of the moments for t + s updates. Chen, Yang and Cheng
-    (2018), SpecTrain, and Guan et al. (2019), XPipe, do not let the first
-    moment decay. The fractional last term is ours.
+    hardware with automatic pipeline model parallelism", as in their code,
+    FTPipe, which also corrects the bias of the moments for t + s updates. Chen,
+    Yang and Cheng (2018), SpecTrain, do not let the momentum decay in theirs,
+    nor do Guan et al. (2019), XPipe, as far as we know: their repository has no
+    code. No paper was at hand. The fractional last term is ours.
   """
   if not (staleness >= 0 and math.isfinite(staleness)):
     raise ValueError(f'staleness={staleness} counts updates: use 0 or more')

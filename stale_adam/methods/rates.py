@@ -26,7 +26,8 @@ def scale_by_staleness() -> optax.GradientTransformationExtraArgs:
     updates, which `serve`, `simulate` and `delay` give.
 
   Source: Zhang, Gupta, Lian and Liu (2016), "Staleness-aware Async-SGD for
-    Distributed Deep Learning".
+    Distributed Deep Learning", as in a copy of the paper that lacks its
+    equations. That staleness 0 counts as 1 is not in its text.
   """
   return _scaled(lambda tau: 1 / jnp.maximum(1.0, tau))
 
@@ -52,8 +53,9 @@ def weight_by_staleness(
     ValueError: if the kind is none of the three, or a number is negative.
 
   Source: Xie, Koyejo and Gupta (2019), "Asynchronous Federated Optimization",
-    for the first two, with these constants; the third is common, its constant
-    ours.
+    for the first two. The paper was not at hand; checked against APPFL and
+    Plato, code of others. The hinge's constants are Plato's, the polynomial's
+    0.5 is as commonly stated. The third is common, its constant ours.
   """
   usual = {'polynomial': 0.5, 'hinge': 10.0, 'exponential': 0.5}
   if kind not in usual:
@@ -83,9 +85,9 @@ def adapt_to_delay(workers: int) -> optax.GradientTransformationExtraArgs:
     ValueError: if N is not a whole number from 1 on.
 
   Source: Mishchenko, Bach, Even and Woodworth (2022), "Asynchronous SGD Beats
-    Minibatch SGD Under Arbitrary Delays", for one push per update. With G
-    pushes the usual staleness is (N - 1) / G: use N / G. Koloskova, Stich and
-    Jaggi (2022) have a similar rule.
+    Minibatch SGD Under Arbitrary Delays", as in their code, for one push per
+    update. With G pushes the usual staleness is (N - 1) / G: use N / G.
+    Koloskova, Stich and Jaggi (2022) have a similar rule. No paper was at hand.
   """
   number = float(checks.whole('workers', workers, 1))
   return _scaled(lambda tau: number / jnp.maximum(number, tau))
@@ -114,8 +116,9 @@ def correct_rate(length: int) -> optax.GradientTransformationExtraArgs:
     ValueError: if T is not a whole number from 1 on.
 
   Source: Yang, Zhang, Li, Re, Aberger and De Sa (2021), "PipeMare:
-    Asynchronous Pipeline Parallel DNN Training", where tau is that of a stage.
-    There t counts from 1. That staleness below 1 counts as 1 is ours.
+    Asynchronous Pipeline Parallel DNN Training". The paper was not at hand;
+    checked against AsyncPP, code of others, where tau is that of a stage and t
+    counts from 1. That staleness below 1 counts as 1 is ours.
   """
   share = 1 / checks.whole('length', length, 1)
 
@@ -153,7 +156,7 @@ def scale_by_distance(
 
   Args:
     limit: C, the squared distance from which a push counts less; the source
-      has 0.005 for a convolutional network under SGD.
+      has 0.005 for CIFAR-10 under SGD.
 
   Returns:
     A transformation whose update needs `params` and `pulled`, as that of
@@ -162,8 +165,9 @@ def scale_by_distance(
   Raises:
     ValueError: if C is not a positive number.
 
-  Source: Dutta et al. (2018), "Slow and Stale Gradients Can Win the Race". The
-    source multiplies the rate, which with one push per update is the same.
+  Source: Dutta et al. (2018), "Slow and Stale Gradients Can Win the Race", as
+    in the paper, equation 13. Its rate is min(c / |theta - theta_pulled|^2,
+    eta), so that c is C eta. With one push per update that is the same.
   """
   checks.real('limit', limit, above=True)
 
@@ -195,6 +199,8 @@ def average_pushes() -> optax.GradientTransformationExtraArgs:
   Returns:
     A transformation without state; its update needs `pushes`, a scalar, which
     `serve` and `simulate` give.
+
+  Source: none of its own. Most sources average where this library sums.
   """
 
   def update(

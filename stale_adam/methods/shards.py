@@ -33,8 +33,9 @@ def torn_reads(shards: int, seed: int = 0) -> Reply:
       to 2**32 - 1.
 
   Source: Recht, Re, Wright and Niu (2011), "Hogwild!", for reads without a
-    lock; Marian shards its asynchronous server. On a real server time decides
-    which version is read.
+    lock, a paper that was not at hand; Marian's asynchronous server, in whose
+    code each shard has a lock of its own. On a real server time decides which
+    version is read. That the seed decides is ours.
   """
   checks.whole('shards', shards, 1)
   checks.seed(seed)

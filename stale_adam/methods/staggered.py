@@ -52,8 +52,10 @@ def stagger_pulls(
   Raises:
     ValueError: if N or U is not a whole number from 1 on.
 
-  Source: the authors' released code staggers pulls; the paper's section 4.3
-    does not mention it. That the phases are spread evenly is ours.
+  Source: the code of Aji and Heafield (2019), a fork of Marian, staggers pulls;
+    section 4.3 of the paper does not mention it. There U is 4 and the phase of
+    w is w mod 4, the same as ours for 4 workers. That the phases are spread
+    evenly for any N and U is ours.
   """
   checks.whole('workers', workers, 1)
   checks.whole('pull_every', pull_every, 1)

@@ -95,9 +95,9 @@ def average_workers(workers: int) -> optax.GradientTransformationExtraArgs:
     ValueError: if N is not a whole number from 1 on.
 
   Source: incremental aggregated asynchronous SGD, as Maranjyan and Richtarik
-    (2025), "Ringleader ASGD", compare with. They make no update until every
-    worker has pushed. Their own method, which serves workers in rounds, is
-    another one.
+    (2025), "Ringleader ASGD", compare with, as in code of theirs. They make no
+    update until every worker has pushed. Their own method, which serves workers
+    in rounds, is another one. The paper was not at hand.
   """
   share = 1 / checks.whole('workers', workers, 1)
 
@@ -138,7 +138,8 @@ def dana(
     ValueError: if N is not a whole number from 1 on, or mu not in [0, 1].
 
   Source: Hakimi, Barkai, Gabel and Schuster (2019), "Taming Momentum in a
-    Distributed Asynchronous Environment".
+    Distributed Asynchronous Environment". The paper was not at hand; checked
+    against code of its variant DANA-DC, theirs to all appearance.
   """
   checks.real('momentum', momentum, 0.0, 1.0)
 
@@ -184,8 +185,9 @@ def elastic_average(
     ValueError: if N is not a whole number from 1 on, or a not in [0, 1].
 
   Source: Zhang, Choromanska and LeCun (2015), "Deep Learning with Elastic
-    Averaging SGD", the asynchronous form. We did not check the default a
-    against the paper.
+    Averaging SGD", the asynchronous form, as in mpiT, the first author's code,
+    whose a is 0.9 / N, too. There a worker computes d from what it pulls, and
+    its next gradient before it subtracts d. The paper was not at hand.
   """
   checks.whole('workers', workers, 1)
   a = checks.real('moving', 0.9 / workers if moving is None else moving, 0, 1)
@@ -228,7 +230,8 @@ def adaptive_revision(learning_rate: float, workers: int) -> dict[str, Any]:
     ValueError: if N is not a whole number from 1 on, or a is not positive.
 
   Source: McMahan and Streeter (2014), "Delay-Tolerant Algorithms for
-    Asynchronous Distributed Online Learning".
+    Asynchronous Distributed Online Learning". The paper was not at hand;
+    checked against Petuum, code of others, which also begins with 1.
   """
   a = checks.real('learning_rate', learning_rate, above=True)
 

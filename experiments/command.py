@@ -103,7 +103,7 @@ def execute_all(*experiments: ModuleType) -> list[Stored]:
     files.check_writable(root())
   records = Stored(SCALE.value, directory(), DATA_DIR.value, training)
   wanted = [run for module in experiments for run in module.RUNS]
-  others = [run for m in experiments for run in _ask(m, 'possible')]
+  others = (run for m in experiments for run in _ask(m, 'possible'))
   wanted = plan.only(wanted, SCALE.value, ONLY.value, others)
   if not training:
     wanted += _later(experiments, records)

@@ -86,6 +86,10 @@ class Trace:
   def __len__(self) -> int:
     return len(self.worker)
 
+  def used_staleness(self) -> np.ndarray:
+    """The staleness of every push that updates use, in updates; int32."""
+    return self.columns['staleness'][self.columns['used'] != 0]
+
   @classmethod
   def of(
     cls, pushes: Iterable[Any], settings: Mapping[str, Any] | None = None

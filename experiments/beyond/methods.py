@@ -7,303 +7,117 @@ help SGD with momentum, and which go together with global accumulation? All runs
 see the same words, on the paper's cluster unless the table says otherwise, with
 four workers. Methods with local updates push one change for four batches. The
 constants are in `experiments.ledger.methods`: those of the source where it has
-some.
+some that fit.
+
+Words count when their push arrives, used or not; work that a policy has
+abandoned is paid in time alone. Words/s are those that updates use. Dropped is
+the share of gradients that no update uses, of pushes and of abandoned work.
 
 Every row has the best of three learning rates or more, by short runs of three
-epochs. If the best is at an end of the grid, a rate beyond it is tried, too.
+epochs: the highest BLEU, and the lowest loss where that is equal. While the
+best is at an end of the grid, a rate beyond it is tried, too, twice at most.
 The grid is the same for all that run Adam, times the factor by which a method
 lowers the rate at staleness 3, such as 3 for 1 / tau. An update of four times
 the batches spends four times as many of them on the warm-up, which weighs more
-in a short run. The best is then run in full. The ten best methods get three
-seeds. They are those with the best validation BLEU of the first seed, which
-favours the lucky: see the test. They also run with 16 workers, and the three
-best that leave the policy alone sum four pushes, each at the same rate and at
-half or twice of it. Policies, and those of the ten that depend on staleness,
-also run on clusters whose workers are unequal. T-Fixup, a Transformer that
-needs no warm-up, is compared with one that has none.
+in a short run: a rank correlation says how well short runs foretell full ones.
 
-Targets are 95% of the best synchronous BLEU. Dropped is the share of gradients
-that no update uses. The clock charges nothing for what workers and server
-compute besides gradients, and the communication of `OneRoundLate` in full,
-although it is made to hide it.
+The best rate is then run in full. The ten best methods get three seeds. They
+are those with the best validation BLEU of the first seed, which favours the
+lucky: see the test. They also run with 16 workers, and the three best that
+leave the policy alone sum four pushes; both at the best of three rates or more,
+found in the same way. Policies, and those of the ten that depend on staleness,
+also run on clusters whose workers are unequal, at the rate that they have on
+the paper's. T-Fixup, a Transformer that needs no warm-up, is compared with one
+that has none.
+
+Targets are 95% of the mean best BLEU of synchronous training. The clock charges
+nothing for what workers and server compute besides gradients, and the
+communication of `OneRoundLate` in full, although it is made to hide it.
 """
 
 import dataclasses
 import functools
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import scipy.stats
+
 from experiments import command
-from experiments.ledger import runs, scales
-from experiments.ledger.records import Records, spread
+from experiments.beyond import rows
+from experiments.beyond.rows import (
+  BASES,
+  COLD,
+  CROWDED,
+  GROUPS,
+  POLICIES,
+  ROWS,
+  STALENESS,
+  SYNCHRONOUS,
+  UNCHANGED,
+  Row,
+)
+from experiments.ledger import runs
+from experiments.ledger.records import Record, Records, spread
 from experiments.ledger.settings import Settings
-from experiments.paper import printed as paper
 from experiments.paper.ratios import ratio
 from experiments.render import figures
-from stale_adam.policy import Communication
 from stale_adam.training import record as record_lib
 from stale_adam.training.record import best, seconds_to, virtual_speed
 
 SHARE, TOP, COMBINED = 0.95, 10, 3
-SHORT = 3.0  # Epochs.
+CROWD = 16  # Workers.
+UNEQUAL = ('half', 'gamma1')  # Clusters.
 CAPTION = (
   'A point is the mean over the seeds of a method at its best rate. Nothing is '
   'better in both than what the line joins.'
 )
-UNEQUAL = ('half', 'gamma1')
-# On the paper's scale: another scale multiplies them as it does Adam's.
-ADAM = (0.00015, 0.0003, 0.0006)
-SGD = (0.01, 0.03, 0.1)
-MOMENTUM = (0.001, 0.003, 0.01)
-
-PLAIN = runs.COMMUNICATIONS[paper.ASYNC]
-LATE = Communication(paper.WORKERS, pull_every=2)
-LOCAL = runs.COMMUNICATIONS[paper.LOCAL]
-BUFFERED = Communication(paper.WORKERS, 4, 4)
-ROUNDS = Communication(paper.WORKERS, 4, synchronous=True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-  """What is tried: a method, and how.
-
-  Attributes:
-    method: a name of `experiments.ledger.methods`.
-    rates: on the paper's scale.
-    communication: of the run.
-    optimizer: of the server, if the method has none.
-  """
-
-  method: str
-  rates: tuple[float, ...] = ADAM
-  communication: Communication = PLAIN
-  optimizer: str = 'adam'
-
-  def run(self, rate: float) -> Settings:
-    """The full run at a rate."""
-    return runs.base(
-      'transformer',
-      self.communication,
-      learning_rate=rate,
-      method=self.method,
-      optimizer=self.optimizer,
-    )
-
-  @property
-  def beyond(self) -> tuple[float, float]:
-    """The rates that follow at both ends of the grid."""
-    first, second, *_ = self.rates
-    return first * first / second, self.rates[-1] * second / first
-
-
-def _rows(*names: str, times: float = 1.0) -> dict[str, Row]:
-  rates = tuple(times * rate for rate in ADAM)
-  return {name: Row(name, rates) for name in names}
-
-
-SYNCHRONOUS = 'synchronous'
-BASES = {
-  SYNCHRONOUS: Row('none', ADAM, runs.COMMUNICATIONS[paper.SYNC]),
-  'asynchronous': Row('none'),
-  'asynchronous, 4x global': Row(
-    'none', ADAM, runs.COMMUNICATIONS[paper.GLOBAL]
-  ),
-  'asynchronous, 4x local': Row('none', ADAM, LOCAL),
-  'asynchronous, 4x local, 4x global': Row('none', ADAM, BUFFERED),
-  'synchronous, 4x local': Row('none', ADAM, ROUNDS),
-  'asynchronous, pulling late': Row('none', ADAM, LATE),
-}
-# They depend on staleness, or on what has changed meanwhile.
-STALENESS = {
-  **_rows('scale_by_staleness', times=3),
-  **_rows('weight polynomial', times=2),
-  **_rows('weight exponential', times=4.5),
-  **_rows('weight hinge', times=11),
-  **_rows('fadas', times=3),
-  **_rows(
-    'scale_by_staleness per push',
-    'adapt_to_delay',
-    'correct_rate',
-    'scale_by_distance',
-    'compensate_delay',
-    'compensate_delay adaptive',
-    'reduce_by_gap',
-    'average_workers',
-  ),
-}
-OTHERS = _rows(
-  'predict_weights', 'drop_gradients', 'keep_dropped', 'send_signs', 'quantise'
-)
-POLICIES = {
-  **_rows(
-    'BackupWorkers',
-    'DropStale',
-    'FirstWorkers',
-    'FreshPushes',
-    'FirstToFinish',
-    'FirstToFinish growing',
-    'StaleSynchronous 1',
-    'StaleSynchronous 3',
-    'OneRoundLate',
-  ),
-  **_rows('softsync', times=2),
-}
-LATER = {
-  'torn_reads': Row('torn_reads', ADAM, LATE),
-  'apply_own_push': Row('apply_own_push'),
-}
-LOCALLY = {
-  'diloco': Row('diloco', ADAM, ROUNDS),
-  'worker_adam': Row('worker_adam', ADAM, LOCAL),
-  'delayed_nesterov of Adam': Row('delayed_nesterov of Adam', ADAM, LOCAL),
-  'buffered_averaging of Adam': Row(
-    'buffered_averaging of Adam', ADAM, BUFFERED
-  ),
-  'mix_models of Adam': Row('mix_models of Adam', ADAM, LOCAL),
-}
-WITHOUT_ADAM = {
-  'synchronous momentum': Row(
-    'none', MOMENTUM, runs.COMMUNICATIONS[paper.SYNC], 'momentum'
-  ),
-  'asynchronous momentum': Row('none', MOMENTUM, PLAIN, 'momentum'),
-  **{
-    f'{name}, momentum': Row(name, MOMENTUM, PLAIN, 'momentum')
-    for name in (
-      'scale_by_staleness per push',
-      'compensate_delay',
-      'compensate_delay adaptive',
-      'reduce_by_gap',
-      'average_workers',
-    )
-  },
-  'dana': Row('dana', MOMENTUM),
-  'smega2': Row('smega2', MOMENTUM),
-  'delayed_nesterov': Row('delayed_nesterov', SGD),
-  'adaptive_revision': Row('adaptive_revision', MOMENTUM),
-  'elastic_average': Row('elastic_average', SGD, LOCAL),
-  'compress_deeply': Row('compress_deeply', MOMENTUM),
-  'average_models': Row('average_models', SGD, ROUNDS),
-  'downpour': Row('downpour', MOMENTUM, LOCAL),
-  'buffered_averaging': Row('buffered_averaging', SGD, BUFFERED),
-  'mix_models': Row('mix_models', SGD, LOCAL),
-}
-GROUPS = {
-  'no method': BASES,
-  'by staleness': STALENESS,
-  'other methods for Adam': OTHERS | LATER,
-  'policies': POLICIES,
-  'local Adam': LOCALLY,
-  'without Adam': WITHOUT_ADAM,
-}
-ROWS = {name: row for group in GROUPS.values() for name, row in group.items()}
 METHODS = [name for name in ROWS if name not in BASES]
-UNCHANGED = STALENESS | OTHERS  # They leave the policy alone.
-CROWDED = [SYNCHRONOUS, 'asynchronous', 'asynchronous, 4x global']
-
-# Without warm-up: a Transformer, and one with small initial weights.
-COLD = {
-  (model, communication, rate): runs.base(
-    model, communication, learning_rate=rate, warmup_updates=0
-  )
-  for model in ('transformer', 'tfixup')
-  for communication in (paper.SYNC, paper.ASYNC, paper.GLOBAL)
-  for rate in (0.00015, 0.0003)
-}
+RUNS = [*rows.declared(ROWS), *rows.declared(COLD)]
 
 
-def short(run: Settings) -> Settings:
-  """The run that decides on a rate: few epochs, validated at their end."""
-  usual = scales.SCALES['paper'].models['transformer'].budget
-  budget = dataclasses.replace(usual, epochs=SHORT, validate_every=2**30)
-  return dataclasses.replace(run, budget=budget)
-
-
-RUNS = [short(row.run(rate)) for row in ROWS.values() for rate in row.rates]
-RUNS += COLD.values()
-
-
-def tried(records: Records, row: Row) -> dict[float, float | None]:
-  """The last BLEU of every short run by rate; None if it is missing.
-
-  The grid, and the rate beyond its end if the best is there.
-  """
-
-  def score(rate: float) -> float | None:
-    found = records.get(short(row.run(rate)))
-    return found and found['curve'][-1][record_lib.metric(found)]
-
-  found = {rate: score(rate) for rate in row.rates}
-  if None not in found.values():
-    top = max(found, key=found.__getitem__)
-    lower, higher = row.beyond
-    if top == row.rates[0]:
-      found = {lower: score(lower)} | found
-    if top == row.rates[-1]:
-      found[higher] = score(higher)
-  return found
-
-
-def chosen(records: Records) -> dict[str, float]:
-  """The best rate of every row that has all its short runs."""
-  found = {name: tried(records, row) for name, row in ROWS.items()}
-  return {
-    name: max(scores, key=scores.__getitem__)
-    for name, scores in found.items()
-    if None not in scores.values()
-  }
-
-
-def full(records: Records) -> dict[str, Settings]:
-  """The full runs of the chosen rates."""
-  return {n: ROWS[n].run(rate) for n, rate in chosen(records).items()}
-
-
-def ranked(records: Records) -> list[str]:
+def ranked(records: Records, known: Mapping[str, Settings]) -> list[str]:
   """Methods by the BLEU of their full run; nothing until all rows have one."""
-  found = {name: records.get(run) for name, run in full(records).items()}
+  found = {name: records.get(run) for name, run in known.items()}
   if len(found) < len(ROWS) or not all(found.values()):
     return []
   return sorted(METHODS, key=lambda name: -best(found[name]))
 
 
-def followed(records: Records) -> list[str]:
-  """The methods that are tried with more seeds and workers."""
-  return ranked(records)[:TOP]
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What follows from the records there are.
+
+  Attributes:
+    known: the full run of every row whose rate is known.
+    top: the methods that are tried with more seeds and workers.
+    crowded: rows with 16 workers, by name.
+    summed: rows with 4x global accumulation.
+    strained: what is tried on clusters whose workers are unequal.
+  """
+
+  known: Mapping[str, Settings]
+  top: Sequence[str] = ()
+  crowded: Mapping[str, Row] = dataclasses.field(default_factory=dict)
+  summed: Mapping[str, Row] = dataclasses.field(default_factory=dict)
+  strained: Sequence[str] = ()
 
 
-def strained(records: Records) -> list[str]:
-  """What is tried on clusters whose workers are unequal."""
-  if not (top := followed(records)):
-    return []
-  return [*CROWDED, *(n for n in top if n in STALENESS), *POLICIES]
-
-
-def combined(records: Records) -> list[str]:
-  """The methods that are tried with global accumulation."""
-  return [name for name in ranked(records) if name in UNCHANGED][:COMBINED]
-
-
-def _with(run: Settings, times: float, **numbers: int) -> Settings:
-  """A run with other numbers of communication, at a multiple of its rate."""
-  return dataclasses.replace(
-    run,
-    communication=dataclasses.replace(run.communication, **numbers),
-    learning_rate=times * run.learning_rate,
-  )
-
-
-def crowded(run: Settings) -> list[Settings]:
-  """With 16 workers, at the same rate and at half of it."""
-  more = {'workers': 16}
-  if run.communication.global_accumulation > 1:
-    more['global_accumulation'] = 16
-  return [_with(run, times, **more) for times in (1.0, 0.5)]
-
-
-def summed(run: Settings) -> list[Settings]:
-  """With global accumulation, at the same rate and at twice of it."""
-  return [_with(run, times, global_accumulation=4) for times in (1.0, 2.0)]
+def plan(records: Records) -> Plan:
+  """What follows from the records there are."""
+  known = rows.full(records, ROWS)
+  if not (order := ranked(records, known)):
+    return Plan(known)
+  top, rate = order[:TOP], lambda name: known[name].learning_rate
+  crowded = {
+    name: rows.with_more_workers(ROWS[name], rate(name), CROWD)
+    for name in [*CROWDED, *top]
+  }
+  summed = {
+    name: rows.with_accumulation(ROWS[name], rate(name))
+    for name in [name for name in order if name in UNCHANGED][:COMBINED]
+  }
+  strained = [*CROWDED, *(name for name in top if name in STALENESS), *POLICIES]
+  return Plan(known, top, crowded, summed, strained)
 
 
 def unequal(run: Settings) -> list[Settings]:
@@ -313,145 +127,165 @@ def unequal(run: Settings) -> list[Settings]:
 
 def then(records: Records) -> list[Settings]:
   """The runs that follow from the records there are."""
-  wanted = [
-    short(row.run(rate))
-    for row in ROWS.values()
-    for rate in tried(records, row)
-  ]
-  known = full(records)
-  wanted += known.values()
-  if not (top := followed(records)):
-    return wanted
-  wanted += runs.seeds(known[name] for name in [*BASES, *top])
-  for name in [*CROWDED, *top]:
-    wanted += crowded(known[name])
-  for name in combined(records):
-    wanted += summed(known[name])
-  for name in strained(records):
-    wanted += unequal(known[name])
-  return wanted
+  found = [*rows.wanted(records, ROWS), *rows.wanted(records, COLD)]
+  made = plan(records)
+  if not made.top:
+    return found
+  found += runs.seeds(made.known[name] for name in [*BASES, *made.top])
+  found += rows.wanted(records, made.crowded)
+  found += rows.wanted(records, made.summed)
+  for name in made.strained:
+    found += unequal(made.known[name])
+  return found
 
 
 def possible() -> Sequence[Settings]:
   """Every run that `then` may ask for, whatever the records are."""
-  wanted = []
-  for name, row in ROWS.items():
-    ends = [row.run(rate) for rate in row.beyond]
-    every = [*ends, *map(row.run, row.rates)]
-    wanted += [*map(short, ends), *runs.seeds(every)]
-    wanted += [more for run in every for more in crowded(run)]
-    if name in UNCHANGED:
-      wanted += [more for run in every for more in summed(run)]
-    if name in [*CROWDED, *STALENESS, *POLICIES]:
-      wanted += [more for run in every for more in unequal(run)]
-  return wanted
+  found = []
+  for name, row in (ROWS | COLD).items():
+    for rate in rows.possible(row):
+      several = [row, rows.with_more_workers(row, rate, CROWD)]
+      several += [rows.with_accumulation(row, rate)] * (name in UNCHANGED)
+      for each in several:
+        every = [each.run(one) for one in rows.possible(each)]
+        found += [*map(rows.short, every), *every]
+      found += [*runs.seeds([row.run(rate)]), *unequal(row.run(rate))]
+  return found
 
 
-def goal(records: Records) -> float:
+def goal(records: Records, known: Mapping[str, Settings]) -> float:
   """95% of the mean of the synchronous best BLEU."""
-  run = full(records).get(SYNCHRONOUS)
+  run = known.get(SYNCHRONOUS)
   return SHARE * ((records.mean(run) if run else None) or 0.0)
 
 
 HEADER = ['method', 'learning rate', 'best BLEU', 'test', 'mean staleness']
-HEADER += ['dropped', 'kB a batch', 'words/s', 'seconds to target']
+HEADER += ['dropped', 'kB a batch', 'used words/s', 'seconds to target']
 HEADER += ['synchronous / this']
 
 
-def _waiting(records: Records, run: Settings) -> Settings | None:
-  """The synchronous run on the same cluster, with as many workers."""
-  found = full(records).get(SYNCHRONOUS)
-  if not found:
-    return None
-  workers = run.communication.workers
-  return dataclasses.replace(
-    _with(found, 1.0, workers=workers), cluster=run.cluster
-  )
+def used_speed(record: Record) -> float:
+  """Words a second, by the virtual clock, that updates use."""
+  return virtual_speed(record) * record.get('used_share', 1.0)
 
 
-def _row(
-  records: Records, target: float, label: str, run: Settings
-) -> list[str]:
-  """A line of a table; the ratio is over the seeds that both have."""
-  to_goal = functools.partial(seconds_to, target=target)
-  taken, times = [to_goal(record) for record in records.all(run)], '-'
-  if waiting := _waiting(records, run):
-    slow, fast = records.paired(waiting, run, to_goal)
-    if slow and None not in (*slow, *fast) and all(fast):
-      times = ratio(slow, fast).text(digits=2)
-  test = lambda record: (
-    sum(record_lib.tests(record).values()) / len(record_lib.tests(record))
-  )
-  # Records of earlier versions do not have all of this.
-  known = lambda name, times: lambda r: times * r.get(name, math.nan)
-  return [
-    label,
-    f'{run.learning_rate * records.rate_factor:.3g}',
-    records.cell(run),
-    records.cell(run, test),
-    records.cell(run, lambda r: r['mean_staleness'], 2),
-    f'{records.cell(run, known("dropped_share", 100), 0)}%',
-    records.cell(run, known('bytes_per_batch', 0.001), 0),
-    records.cell(run, virtual_speed, 0),
-    spread(taken),
-    times,
-  ]
+class Table:
+  """Tables of runs, each beside synchronous training.
 
+  Args:
+    records: of the scale.
+    made: what follows from them.
+  """
 
-def _table(
-  records: Records, lines: Iterable[tuple[str, Settings]], target: float
-) -> str:
-  rows = [_row(records, target, *x) for x in lines if records.all(x[1])]
-  return figures.table(HEADER, rows)
+  def __init__(self, records: Records, made: Plan):
+    self.records, self.known = records, made.known
+    self.target = goal(records, made.known)
+    self.crowd = rows.full(records, made.crowded).get(SYNCHRONOUS)
+
+  def __call__(self, lines: Iterable[tuple[str, Settings]]) -> str:
+    found = [self._row(*line) for line in lines if self.records.all(line[1])]
+    return figures.table(HEADER, found)
+
+  def _waiting(self, run: Settings) -> Settings | None:
+    """The synchronous run on the same cluster, with as many workers."""
+    crowd = run.communication.workers == CROWD
+    found = self.crowd if crowd else self.known.get(SYNCHRONOUS)
+    return found and dataclasses.replace(found, cluster=run.cluster)
+
+  def _row(self, label: str, run: Settings) -> list[str]:
+    """A line; the ratio is over the seeds that both have."""
+    records = self.records
+    to_goal = functools.partial(seconds_to, target=self.target)
+    taken, times = [to_goal(record) for record in records.all(run)], '-'
+    if waiting := self._waiting(run):
+      slow, fast = records.paired(waiting, run, to_goal)
+      if slow and None not in (*slow, *fast) and all(fast):
+        times = ratio(slow, fast).text(digits=2)
+    test = lambda record: (
+      sum(record_lib.tests(record).values()) / len(record_lib.tests(record))
+    )
+    return [
+      label,
+      f'{run.learning_rate * records.rate_factor:.3g}',
+      records.cell(run),
+      records.cell(run, test),
+      records.cell(run, lambda r: r['mean_staleness'], 2),
+      self._known(run, 'dropped_share', 100, '%'),
+      self._known(run, 'bytes_per_batch', 0.001),
+      records.cell(run, used_speed, 0),
+      spread(taken),
+      times,
+    ]
+
+  def _known(
+    self, run: Settings, field: str, times: float, unit: str = ''
+  ) -> str:
+    """A field that records of earlier versions lack, over those that do not."""
+    found = [r[field] for r in self.records.all(run) if field in r]
+    text = spread([times * value for value in found], 0)
+    return text + unit if found else '-'
 
 
 def report(records: Records) -> str:
   """Every method; with more workers; on other clusters; and combined."""
-  known, target = full(records), goal(records)
-  table = lambda lines: _table(records, lines, target)
-  several = lambda names, more: [
-    (name, run) for name in names for run in more(known[name])
-  ]
-  parts = [f'Four workers; the target is {target:.1f} BLEU.']
+  made = plan(records)
+  known, table = made.known, Table(records, made)
+  several = lambda of: table(rows.full(records, of).items())
+  parts = [f'Four workers; the target is {table.target:.1f} BLEU.']
   for title, group in GROUPS.items():
     here = [(name, known[name]) for name in group if name in known]
     parts += [f'{title[0].upper()}{title[1:]}:', table(here)]
   missing = [name for name in ROWS if name not in known]
   if missing:
     parts.append(f'Without all of their short runs: {", ".join(missing)}.')
-  if top := followed(records):
-    parts += ['16 workers:', table(several([*CROWDED, *top], crowded))]
-    parts += ['4x global:', table(several(combined(records), summed))]
+  if made.top:
+    parts += [f'{CROWD} workers:', several(made.crowded)]
+    parts += ['4x global:', several(made.summed)]
     for i, cluster in enumerate(UNEQUAL):
-      there = [(n, unequal(known[n])[i]) for n in strained(records)]
+      there = [(name, unequal(known[name])[i]) for name in made.strained]
       parts += [f'On the cluster `{cluster}`:', table(there)]
-  cold = [(f'{model}, {way}', run) for (model, way, _), run in COLD.items()]
-  parts += ['Without warm-up of the rate:', table(cold)]
-  parts += ['Short runs, BLEU by learning rate:', _short(records)]
-  return '\n\n'.join(parts)
+  parts += ['Without warm-up of the rate:', several(COLD)]
+  parts += ['Short runs, BLEU by learning rate:', _short(records, ROWS | COLD)]
+  for title, of in ((f'{CROWD} workers', made.crowded), ('4x', made.summed)):
+    parts += [f'The same, {title}:', _short(records, of)] if of else []
+  return '\n\n'.join([*parts, *_foretold(records, known)])
 
 
-def _short(records: Records) -> str:
+def _short(records: Records, of: Mapping[str, Row]) -> str:
   """What decided on the rates."""
-  rows = []
-  for name, row in ROWS.items():
-    scores = tried(records, row).items()
+  lines = []
+  for name, row in of.items():
+    scores = rows.tried(records, row).items()
     cells = [
       f'{rate * records.rate_factor:.3g}: '
-      + (records.missing if score is None else f'{score:.1f}')
+      + (records.missing if score is None else f'{score[0]:.1f}')
       for rate, score in scores
     ]
-    rows.append([name, ', '.join(cells)])
-  return figures.table(['method', 'learning rate: BLEU'], rows)
+    lines.append([name, ', '.join(cells)])
+  return figures.table(['method', 'learning rate: BLEU'], lines)
+
+
+def _foretold(records: Records, known: Mapping[str, Settings]) -> list[str]:
+  """How short runs at the chosen rates rank the rows, beside full runs."""
+  runs_ = {name: run for name, run in known.items() if records.get(run)}
+  if len(runs_) < 3:
+    return []
+  fulls = [best(records.get(run)) for run in runs_.values()]
+  shorts = [best(records.get(rows.short(run))) for run in runs_.values()]
+  found = scipy.stats.spearmanr(shorts, fulls).statistic
+  return [
+    'The short runs at the chosen rates rank the rows as the full runs do with '
+    f"Spearman's rank correlation {found:.2f}."
+  ]
 
 
 def draw(path: Path, records: Records) -> None:
   """Draw BLEU over raw speed, a point for each method, and the frontier."""
-  known = full(records)
+  known = rows.full(records, ROWS)
   points = {
     title: {
       name: (
-        records.mean(known[name], virtual_speed),
+        records.mean(known[name], used_speed),
         records.mean(known[name]),
       )
       for name in group
@@ -459,7 +293,8 @@ def draw(path: Path, records: Records) -> None:
     }
     for title, group in GROUPS.items()
   }
-  figures.points(path, points, 'words/s by the virtual clock', 'best BLEU')
+  label = 'words/s that updates use, by the virtual clock'
+  figures.points(path, points, label, 'best BLEU')
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ from pathlib import Path
 import jax
 
 from experiments import command
-from experiments.beyond.methods import PLAIN, UNCHANGED, Row, short
+from experiments.beyond.rows import PLAIN, UNCHANGED, Row, short
 from experiments.ledger import compiled, directory, execute, runs, scales, work
 from experiments.ledger.records import Records
 from experiments.ledger.store import Stored

@@ -97,10 +97,10 @@ def _policy(
 
 
 def _growing(run: Run) -> dict[str, Any]:
-  """K = 1, N / 2, N: a third of the batches each in the full run of `tiny`."""
-  n, third = run.workers, 7 * run.warmup
-  half = max(1, n // 2)
-  table = {0: 1, third: half, third + third // half: n}
+  """K = 1 and N / 2 for three times the batches of the warm-up each, then N."""
+  n, batches = run.workers, 3 * run.warmup
+  half = _half(n)
+  table = {0: 1, batches: half, batches + batches // half: n}
   local = run.communication.local_accumulation
   pairs = tuple(table.items())
   return {'policy': methods.FirstToFinish(n, pairs, local_accumulation=local)}
@@ -171,6 +171,7 @@ NAMED: Mapping[str, Method] = {
     methods.BackupWorkers, lambda n: (min(1, n - 1),), _fewer
   ),
   'DropStale': _policy(methods.DropStale, lambda n: (n - 1,)),
+  'DropStale 0': _policy(methods.DropStale, lambda n: (0, n), _all),  # Rennala.
   'FirstWorkers': _policy(methods.FirstWorkers, lambda n: (_fewer(n),), _fewer),
   'FreshPushes': _policy(methods.FreshPushes, lambda n: (n,), _all),
   'FirstToFinish': _policy(methods.FirstToFinish, lambda n: (_half(n),), _half),

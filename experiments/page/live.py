@@ -79,7 +79,8 @@ def _saved(out: Path, changed: float) -> tuple[list, int, float, float] | None:
   if captured is None:
     return None
   header = captured.header
-  staleness = captured.arrays[header['columns']['staleness']]
+  columns = {k: captured.arrays[i] for k, i in header['columns'].items()}
+  staleness = columns['staleness'][columns['used'] != 0]
   mean = float(np.mean(staleness)) if staleness.size else 0.0
   return header['curve'], header['units'], header['loop_seconds'], mean
 

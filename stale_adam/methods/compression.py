@@ -281,7 +281,7 @@ def send_signs() -> Worker:
     r <- u - sent
 
   The means are of the positive (and zero) and of the negative entries of a
-  column of a matrix, or of a whole vector.
+  column of a matrix, or of a whole vector. A scalar is sent as it is.
 
   Returns:
     A worker whose memory is its residual r, for `serve` and `simulate`.
@@ -310,9 +310,10 @@ def _signs(gradient: Any, residual: Any) -> tuple[Any, Any]:
 
   def quantised(u: jax.Array) -> jax.Array:
     sent = jnp.zeros_like(u)
+    column = 0 if u.ndim else ()
     for which in (u >= 0, u < 0):
-      some = jnp.maximum(which.sum(axis=0), 1).astype(u.dtype)
-      mean = jnp.where(which, u, 0).sum(axis=0) / some
+      some = jnp.maximum(which.sum(axis=column), 1).astype(u.dtype)
+      mean = jnp.where(which, u, 0).sum(axis=column) / some
       sent = jnp.where(which, mean, sent)
     return sent
 

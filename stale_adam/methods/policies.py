@@ -77,14 +77,17 @@ class DropStale(_Workers):
     threshold: the largest staleness, in updates, that is used. Ringmaster ASGD
       with the threshold R drops staleness R and more: its threshold is R - 1
       here.
-    global_accumulation: G, pushes that an update sums.
+    global_accumulation: G, pushes that an update sums. With a threshold of 0
+      this is Rennala SGD, whose S is G.
     local_accumulation: L, gradients that a worker sums before it pushes.
 
   Raises:
     ValueError: if a number is not whole, G is below 1 or the threshold below 0.
 
   Source: Maranjyan, Tyurin and Richtarik (2025), "Ringmaster ASGD", in the form
-    that discards; the rule itself is older.
+    that discards; the rule itself is older. Tyurin and Richtarik (2023),
+    "Optimal Time Complexities of Parallel Stochastic Optimization Methods Under
+    a Fixed Computation Model": Rennala SGD.
   """
 
   threshold: int
@@ -135,24 +138,23 @@ class FirstWorkers(_Workers):
 
 @dataclasses.dataclass(frozen=True)
 class FreshPushes(_Workers):
-  """K-batch-sync, Rennala: an update uses K pushes of the current version.
+  """K-batch-sync: an update uses K pushes of the current version.
 
   Whoever pushes is answered at once: with the same snapshot and other batches
   until the update is made. So fast workers push several times. Then all others
-  are restarted, so that nothing is ever stale.
+  are restarted, so that nothing is ever stale. Rennala SGD does not restart
+  them, and drops what they push: `DropStale` with a threshold of 0.
 
   Attributes:
     workers: N.
-    pushes: K, pushes that an update uses: S of Rennala SGD, in pushes.
+    pushes: K, pushes that an update uses.
     local_accumulation: L, gradients that a worker sums before it pushes.
 
   Raises:
     ValueError: if a number is not whole or below 1.
 
-  Source: Dutta et al. (2018), see `FirstWorkers`: K-batch-sync; Tyurin and
-    Richtarik (2023), "Optimal Time Complexities of Parallel Stochastic
-    Optimization Methods Under a Fixed Computation Model": Rennala SGD; Diskin
-    et al. (2021): a target batch, to which whoever is there contributes.
+  Source: Dutta et al. (2018), see `FirstWorkers`: K-batch-sync; Diskin et al.
+    (2021): a target batch, to which whoever is there contributes.
   """
 
   pushes: int

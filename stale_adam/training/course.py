@@ -205,7 +205,7 @@ class Course:
       task.metric: task.validation_score(own),
     }
     self.curve.append(point)
-    self._show(point, float(np.mean(trace.columns['staleness'])))
+    self._show(point, float(np.mean(trace.used_staleness())))
     measured = {
       name: float(np.nanmean(column))
       for name, column in new.items()

@@ -44,6 +44,7 @@ _OPTIONAL: dict[str, _Kind] = {
   'together': dict,
   'bytes_per_batch': _NUMBER,
   'dropped_share': _NUMBER,
+  'used_share': _NUMBER,
 }
 _POINT = (
   'updates',

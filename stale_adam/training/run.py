@@ -193,28 +193,31 @@ def _dropped_share(arrivals: trace_lib.Trace) -> float:
 
 
 def _traffic(arrivals: trace_lib.Trace, params: Any) -> dict[str, Any]:
-  """Bytes a batch: a push, and a pull of the parameters, for every L batches.
+  """Bytes for every batch that arrives: those of its push and of all pulls.
 
-  Nothing if a trace of an earlier version does not know.
+  A worker that is restarted pulls once more. Nothing if a trace of an earlier
+  version does not know.
   """
   if 'nbytes' not in arrivals.columns:
     return {}
   batches = arrivals.settings['policy']['local_accumulation']
   pull = sum(np.asarray(x).nbytes for x in jax.tree.leaves(params))
+  pulls = 1 + float(np.mean(arrivals.columns['restarted']))
   push = float(np.mean(arrivals.columns['nbytes']))
-  return {'bytes_per_batch': (push + pull) / batches}
+  return {'bytes_per_batch': (push + pulls * pull) / batches}
 
 
 def _summary(arrivals: trace_lib.Trace, workers: int) -> dict[str, Any]:
   """The fields of the record that describe the arrivals."""
-  staleness = arrivals.columns['staleness'].tolist()
+  staleness = arrivals.used_staleness()
   busy = None  # A replay has no times of its own.
   if 'computed' in arrivals.columns:
     busy = trace_lib.busy_share(arrivals, workers)
   return {
     'mean_staleness': float(np.mean(staleness)),
-    'staleness_histogram': trace_lib.staleness_histogram(staleness),
+    'staleness_histogram': trace_lib.staleness_histogram(staleness.tolist()),
     'dropped_share': _dropped_share(arrivals),
+    'used_share': float(np.mean(arrivals.columns['used'] != 0)),
     'busy_share': busy,
     'trace_sha256': arrivals.digest(),
   }

@@ -103,6 +103,12 @@ def test_any_policy_leaves_a_record_and_its_name_in_the_trace(tmp_path):
   assert trace.settings['policy']['workers'] == 3
   # Of three pushes at a version, the last comes too late.
   assert trace.columns['used'].tolist()[:6] == [1, 1, 0, 1, 1, 0]
+  assert found['used_share'] == pytest.approx(np.mean(trace.columns['used']))
+  assert 0.6 < found['used_share'] < 0.8
+  # What updates use is fresh; what comes too late is not.
+  assert found['mean_staleness'] == 0 == max(trace.used_staleness())
+  assert set(found['staleness_histogram']) == {'0'}
+  assert trace.columns['staleness'].max() == 1
   assert (trace.settings['seed'], trace.settings['problem']) == (5, 'clouds')
   assert trace.settings['devices'] == len(jax.devices())
 
@@ -129,6 +135,16 @@ def test_methods_work_as_in_serve(method, tmp_path):
   # Six weights and three biases; a fifth of nine are two, of 8 bytes each.
   push = 16 if 'worker' in method else 36
   assert found['bytes_per_batch'] == push + 36
+
+
+@pytest.mark.slow
+def test_work_that_is_abandoned_counts_as_dropped_and_pulls_again(tmp_path):
+  """Of three equal workers two push, and the third is restarted."""
+  found, trace = trained(tmp_path, sa.methods.FirstWorkers(3, 2))
+  assert len(trace) == 10 and trace.columns['restarted'].sum() == 5
+  assert found['used_share'] == 1
+  assert found['dropped_share'] == pytest.approx(1 / 3)
+  assert found['bytes_per_batch'] == 36 + 1.5 * 36
 
 
 def test_a_classifier_learns_with_stale_gradients(made):

@@ -49,6 +49,41 @@ MULTI = {
 GRADIENTS = st.lists(st.integers(-99, 99), min_size=CALLS, max_size=CALLS)
 
 
+def listening():
+  """A transformation whose state is what it was told last."""
+
+  def update(updates, state, params=None, *, pushes, staleness=-1, stalest=-1):
+    del state, params
+    return updates, jnp.array([pushes, staleness, stalest], jnp.float32)
+
+  init = lambda params: jnp.zeros(3)
+  return optax.GradientTransformationExtraArgs(init, update)
+
+
+@pytest.mark.parametrize('use_mean', [False, True])
+@pytest.mark.parametrize('pushes', [None, 2])
+def test_the_inner_optimizer_is_told_of_the_whole_sum(use_mean, pushes):
+  """Of every sum anew: its pushes, their mean and their largest staleness."""
+  optimizer = transforms.accumulate(listening(), 3, use_mean)
+  more = {} if pushes is None else {'pushes': pushes}
+  state, found = optimizer.init(jnp.zeros(())), []
+  for tau in (3, 0, 6, 1, 2, 0):
+    known = {'staleness': tau, 'stalest': tau + 1} | more
+    _, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()), **known)
+    found.append(state.inner_state.tolist())
+  count = (pushes or 1) * (1 if use_mean else 3)
+  assert found[2] == found[4] == [count, 3, 7]
+  assert found[5] == [count, 1, 3]
+
+
+def test_staleness_that_nobody_knows_is_not_told():
+  optimizer = transforms.accumulate(listening(), 2)
+  state = optimizer.init(jnp.zeros(()))
+  for _ in range(2):
+    _, state = optimizer.update(jnp.ones(()), state, jnp.zeros(()))
+  assert state.inner_state.tolist() == [2, -1, -1]
+
+
 @given(st.sampled_from([*EVERY]), GRADIENTS)
 def test_gradient_descent_on_sums(every, gradients):
   """After c calls: minus the sum of the first c - c mod `every`."""

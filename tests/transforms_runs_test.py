@@ -9,7 +9,7 @@ import pytest
 import reference
 
 import stale_adam as sa
-from stale_adam import transforms
+from stale_adam import methods, transforms
 
 # TOLERANCE is for float32 against float64, or against another compilation, over
 # 60 updates. Gradients one update older make a difference above CONFUSED.
@@ -207,3 +207,65 @@ def test_synchronous_workers_are_accumulate(toy, served):
   found = train(toy, transforms.accumulate(ADAM, 4), one_each(80))
   assert worst(found, expected) < TOLERANCE
   assert worst(found[1:], expected[:-1]) > CONFUSED
+
+
+@pytest.mark.slow
+def test_workers_one_round_late_are_a_delay_of_one(toy):
+  """The loop makes one call more, in which its queue fills."""
+  policy, order = methods.OneRoundLate(4), [*range(4)] * 20
+  found = sa.simulate(toy, ADAM, policy, order, devices=jax.devices()[:1])
+  late = train(toy, transforms.delay(ADAM, 1), each(21, 4))
+  assert reference.distance(found.params, late[-1]) < TOLERANCE
+  assert reference.distance(found.params, late[-2]) > CONFUSED
+
+
+IN_TURN = sa.Communication(4), lambda o: transforms.delay(o, [3])
+HELD = sa.Communication(1, pull_every=5), lambda o: transforms.hold(o, 5)
+SGD = optax.sgd(0.1)
+# A method before an optimizer: in the loop around it, on the server per push.
+PER_PUSH = {
+  'compensate_delay': (methods.compensate_delay(0.5), SGD, IN_TURN),
+  'compensate_delay, held': (methods.compensate_delay(0.5), SGD, HELD),
+  'compensate_delay, adaptive': (
+    *(methods.compensate_delay(2.0, 0.95), ADAM, IN_TURN),
+  ),
+  'reduce_by_gap': (methods.reduce_by_gap(0.9), SGD, IN_TURN),
+  'scale_by_distance': (methods.scale_by_distance(0.001), SGD, IN_TURN),
+  'scale_by_distance, held': (methods.scale_by_distance(0.001), SGD, HELD),
+  'weight_by_staleness': (methods.weight_by_staleness(), SGD, IN_TURN),
+}
+# A method after an optimizer, or alone, in both.
+OPTIMIZERS = {
+  'adapt_to_delay': (optax.chain(ADAM, methods.adapt_to_delay(2)), IN_TURN),
+  'adapt_to_delay, held': (optax.chain(ADAM, methods.adapt_to_delay(2)), HELD),
+  'correct_rate': (optax.chain(ADAM, methods.correct_rate(20)), IN_TURN),
+  'fadas': (methods.fadas(RATE), IN_TURN),
+}
+DROP_IN = {
+  **{
+    name: (method, inner, optax.chain(method, inner), *how)
+    for name, (method, inner, how) in PER_PUSH.items()
+  },
+  **{
+    name: (None, optimizer, optimizer, *how)
+    for name, (optimizer, how) in OPTIMIZERS.items()
+  },
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', DROP_IN)
+def test_a_method_in_a_loop_is_that_on_a_server(toy, name):
+  """With workers in turn, or one that pulls now and then."""
+  per_push, optimizer, chained, policy, wrap = DROP_IN[name]
+  with sa.pools.Virtual() as pool:
+    arrivals = sa.serve(toy, optimizer, policy, pool, per_push=per_push)
+    pushes, states = zip(*itertools.islice(arrivals, 40), strict=True)
+  expected = [s.params for s in states]
+  assert max(push.staleness for push in pushes) > 2
+  ids = [push.ids for push in pushes]
+  found = train(toy, wrap(chained), ids, at_pulled)
+  assert worst(found, expected) < TOLERANCE
+  if per_push:
+    without = train(toy, wrap(optimizer), ids, at_pulled)
+    assert worst(without, expected) > CONFUSED

@@ -267,11 +267,11 @@ def _short(records: Records, of: Mapping[str, Row]) -> str:
 
 def _foretold(records: Records, known: Mapping[str, Settings]) -> list[str]:
   """How short runs at the chosen rates rank the rows, beside full runs."""
-  runs_ = {name: run for name, run in known.items() if records.get(run)}
-  if len(runs_) < 3:
+  both = [run for run in known.values() if records.get(run)]
+  fulls = [best(records.get(run)) for run in both]
+  shorts = [best(records.get(rows.short(run))) for run in both]
+  if min(len({*shorts}), len({*fulls})) < 2:  # No ranks.
     return []
-  fulls = [best(records.get(run)) for run in runs_.values()]
-  shorts = [best(records.get(rows.short(run))) for run in runs_.values()]
   found = scipy.stats.spearmanr(shorts, fulls).statistic
   return [
     'The short runs at the chosen rates rank the rows as the full runs do with '

@@ -18,7 +18,9 @@
 
 `simulate` takes the same arguments. Methods combine. Those for `per_push` and
 `optimizer` are optax transformations and work in any training loop: `sa.delay`
-and `sa.hold` give them `staleness`, `pushes`, `stalest` and `pulled`.
+and `sa.hold` give them `staleness`, `pushes`, `stalest` and `pulled`,
+`sa.accumulate` the first three of the sum. Only `average_workers` and `dana`,
+which have a table of the workers, need `worker` from the loop.
 
 Two rules need no method. Global accumulation under SGD is AsySG-con (Lian et
 al. 2015); local accumulation, synchronous, is delayed updates (Ott et al.

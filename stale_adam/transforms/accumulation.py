@@ -1,5 +1,6 @@
 """Global accumulation in a training loop: one update for several gradients."""
 
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -11,9 +12,14 @@ from stale_adam.transforms.parts import Tree, update_if, zeros
 
 
 class AccumulateState(NamedTuple):
-  """`accumulator` is the sum of `summed` gradients, if there are any."""
+  """`accumulator` is the sum of `summed` gradients, if there are any.
+
+  `about` has the pushes that they are of, the staleness of these pushes,
+  summed, and the largest.
+  """
 
   summed: jax.Array
+  about: tuple[jax.Array, jax.Array, jax.Array]
   accumulator: Tree
   inner_state: Tree
 
@@ -40,7 +46,9 @@ def accumulate(
     A transformation. Its accumulator has the parameters' dtypes, or float32
     where those are narrower: in bfloat16 256 + 1 is 256. The inner optimizer
     gets the sum in the dtypes of `params`; in those of the gradients if update
-    gets no `params`.
+    gets no `params`. It also gets `pushes`, the number in the sum, one for each
+    gradient unless update is told otherwise, and, if update gets them, their
+    mean `staleness` and the largest, `stalest`.
 
   Raises:
     ValueError: if `every` is not a whole number, or below 1.
@@ -52,7 +60,8 @@ def accumulate(
 
   def init(params: Tree) -> AccumulateState:
     empty = sums.widened(zeros(params))
-    return AccumulateState(jnp.int32(0), empty, inner.init(params))
+    about = (jnp.float32(0),) * 3
+    return AccumulateState(jnp.int32(0), about, empty, inner.init(params))
 
   def update(
     updates: Tree, state: Any, params: Tree = None, **extra_args: Any
@@ -64,6 +73,9 @@ def accumulate(
       state.accumulator,
     )
     total = jax.tree.map(lambda a, g: a + jnp.asarray(g, a.dtype), old, updates)
+    about, told = _about(state, extra_args)
+    if use_mean:
+      told['pushes'] /= every
     summed = (state.summed + 1) % every
     like = updates if params is None else params
 
@@ -72,8 +84,27 @@ def accumulate(
       return sums.narrowed(mean, like)
 
     updates, inner_state = update_if(
-      summed == 0, inner, gradient, state.inner_state, params, extra_args
+      summed == 0, inner, gradient, state.inner_state, params, extra_args | told
     )
-    return updates, AccumulateState(summed, total, inner_state)
+    return updates, AccumulateState(summed, about, total, inner_state)
 
   return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _about(
+  state: AccumulateState, extra_args: Mapping[str, Any]
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], dict[str, Any]]:
+  """The pushes in the sum and their staleness, with one gradient more.
+
+  Returns:
+    The state's `about`, and the extra arguments that follow from it.
+  """
+  old = [jnp.where(state.summed == 0, 0.0, x) for x in state.about]
+  pushes = jnp.asarray(extra_args.get('pushes', 1.0), jnp.float32)
+  count = old[0] + pushes
+  total = old[1] + pushes * extra_args.get('staleness', 0.0)
+  largest = jnp.maximum(old[2], extra_args.get('stalest', 0.0))
+  known = {'staleness': total / count, 'stalest': largest}
+  told = {name: x for name, x in known.items() if name in extra_args}
+  about = count, total.astype(jnp.float32), largest.astype(jnp.float32)
+  return about, {'pushes': count} | told

@@ -106,14 +106,26 @@ METHODS = {
     methods.BackupWorkers(4), methods.BackupWorkers(6, 2, local_accumulation=2)
   ),
   'DropStale': alone(methods.DropStale(4, 2), methods.DropStale(4, 3, 2)),
-  'FirstWorkers': alone(methods.FirstWorkers(4, 2)),
-  'FreshPushes': alone(methods.FreshPushes(4, 3)),
+  'DropStale, Rennala': alone(
+    methods.DropStale(4, 0, 4), methods.DropStale(3, 0, 2)
+  ),
+  'FirstWorkers': alone(
+    methods.FirstWorkers(4, 2), methods.FirstWorkers(3, 2, local_accumulation=2)
+  ),
+  'FreshPushes': alone(
+    methods.FreshPushes(4, 3), methods.FreshPushes(3, 2, local_accumulation=2)
+  ),
   'FirstToFinish': alone(
     methods.FirstToFinish(4, 2),
     methods.FirstToFinish(4, ((0, 1), (5, 3), (12, 4))),
   ),
-  'StaleSynchronous': alone(methods.StaleSynchronous(3, 1)),
-  'OneRoundLate': alone(methods.OneRoundLate(4)),
+  'StaleSynchronous': alone(
+    methods.StaleSynchronous(3, 1),
+    methods.StaleSynchronous(4, 0, local_accumulation=2),
+  ),
+  'OneRoundLate': alone(
+    methods.OneRoundLate(4), methods.OneRoundLate(3, local_accumulation=2)
+  ),
   'scale_by_staleness, pushes': Method(
     {'per_push': methods.scale_by_staleness()},
     rules.weighted(lambda tau: 1 / max(1, tau)),
@@ -150,7 +162,7 @@ METHODS = {
   ),
   'average_pushes': Method(
     {},
-    policies=PLAIN[1:],
+    policies=(PLAIN[1], sa.Communication(3, synchronous=True)),
     optimizer=optax.chain(methods.average_pushes(), optax.sgd(0.1)),
     reference=lambda: rules.averaged(reference.Sgd(0.1)),
   ),
@@ -184,13 +196,13 @@ METHODS = {
     | {'worker': methods.local_updates(optax.sgd(0.1))},
     rules.elastic(0.3, 0.1),
     lambda: reference.Sgd(1.0),
-    (sa.Communication(4, 2),),
+    (sa.Communication(4, 2), sa.Communication(4, 1, 2)),
   ),
   'adaptive_revision': bundle(
     methods.adaptive_revision(0.1, 4),
     rules.revised(0.1),
     lambda: reference.Sgd(1.0),
-    PLAIN[:1],
+    (PLAIN[0], sa.Communication(4, 2)),
   ),
   'delayed_nesterov': Method(
     {},
@@ -238,7 +250,7 @@ METHODS = {
   'local_updates, gradients': Method(
     {'worker': methods.local_updates(ADAM, 'gradients')},
     lambda: {'local_worker': rules.walked(adam, 'gradients')},
-    policies=(PLAIN[1],),
+    policies=(PLAIN[1], sa.Communication(3, 3)),
   ),
   'average_models': bundle(
     methods.average_models(optax.sgd(0.1)),
@@ -259,7 +271,7 @@ METHODS = {
       **rules.weighted(lambda tau: (1 + tau) ** -0.5)(),
     },
     lambda: rules.averaged(reference.Sgd(0.5)),
-    PLAIN[1:],
+    (PLAIN[1], sa.Communication(3, 1, 2)),
   ),
   'mix_models': bundle(
     methods.mix_models(optax.sgd(0.1), 0.6),
@@ -276,7 +288,7 @@ METHODS = {
       'local_worker': rules.walked(lambda: reference.Sgd(0.1), 'gradients')
     },
     lambda: rules.Adagrad(0.05),
-    PLAIN[1:],
+    (PLAIN[1], PLAIN[0]),
   ),
   'worker_adam': bundle(
     methods.worker_adam(ADAM),
@@ -366,6 +378,11 @@ def equal(left, right):
   jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
+def test_every_method_has_a_row():
+  rows = {name.split(',')[0] for name in METHODS} - {'none'}
+  assert rows == {*methods.__all__}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize('method, policy', cases())
 def test_every_version_is_the_references(method, policy):
@@ -441,6 +458,8 @@ class Law:
   optimizer: Any = ADAM  # Unless ours has one.
   other: Any = None  # The base's; by default the same.
   order: Any = tuple(itertools.islice(itertools.cycle(range(4)), 40))
+  ages: Any = None  # Staleness; by default the base's.
+  params: bool = True  # Not where workers alone see the base's parameters.
 
 
 PLAIN4 = sa.Communication(4)
@@ -454,7 +473,9 @@ of_fresh = lambda method: Law({'per_push': method}, SYNCHRONOUS, SYNCHRONOUS)
 of_worker = lambda method: Law(
   {'worker': method}, sa.Communication(4, 2), sa.Communication(4, 2), SGD
 )
-of_one = lambda ours, other: Law(ours, ALONE, ALONE, None, other, ONLY)
+of_one = lambda ours, other, **more: Law(
+  *(ours, ALONE, ALONE, None, other, ONLY), **more
+)
 LAWS = {
   'no backup worker is synchronous': Law(
     {}, methods.BackupWorkers(4, 0), SYNCHRONOUS
@@ -477,6 +498,10 @@ LAWS = {
   ),
   'slack without end is asynchronous': Law(
     {}, methods.StaleSynchronous(4, 99), PLAIN4, order=(0, 1, 1, 2, 3, 1, 1) * 6
+  ),
+  'without slack rounds are synchronous': Law(
+    *({}, methods.StaleSynchronous(4, 0), SYNCHRONOUS, SGD),
+    ages=(0, 1, 2, 3) * 10,  # Every push is an update, on its own.
   ),
   'no staleness scales nothing': of_fresh(methods.scale_by_staleness()),
   'no staleness divides no rate': Law(
@@ -506,6 +531,9 @@ LAWS = {
     optax.chain(methods.average_pushes(), SGD),
     SGD,
   ),
+  'FADAS of one worker is AMSGrad': of_one(
+    {'optimizer': methods.fadas(RATE)}, optax.amsgrad(RATE, b2=0.99)
+  ),
   'no staleness needs no compensation': of_fresh(
     methods.compensate_delay(2.0, 0.95)
   ),
@@ -515,13 +543,13 @@ LAWS = {
     of_one({'per_push': methods.average_workers(1)}, SGD), optimizer=SGD
   ),
   'DANA of one worker is Nesterov': of_one(
-    methods.dana(0.05, 1, 0.6), nesterov(0.6)
+    methods.dana(0.05, 1, 0.6), nesterov(0.6), params=False
   ),
   'delayed Nesterov of one worker is Nesterov': of_one(
     {'optimizer': methods.delayed_nesterov(0.05, 1, 0.6)}, nesterov(0.6)
   ),
   'SMEGA of one worker is Nesterov': of_one(
-    methods.smega2(0.05, 1, 0.6), nesterov(0.6)
+    methods.smega2(0.05, 1, 0.6), nesterov(0.6), params=False
   ),
   'adaptive revision of one worker is Adagrad': of_one(
     methods.adaptive_revision(0.1, 1), adagrad
@@ -538,6 +566,26 @@ LAWS = {
   'compressing to all sends all': of_worker(
     methods.compress_deeply(4, 0.0, (1.0,))
   ),
+  'a bucket of one element is not rounded': of_worker(
+    methods.quantise(1, bucket=1)
+  ),
+  'local updates that do not move are local accumulation': of_worker(
+    methods.local_updates(optax.sgd(0.0), 'gradients')
+  ),
+  'the gradient of one local update is the gradient': Law(
+    {'worker': methods.local_updates(ADAM, 'gradients')}, PLAIN4, PLAIN4
+  ),
+  'the change by one local update is the gradient': Law(
+    {'worker': methods.local_updates(optax.sgd(1.0))}, PLAIN4, PLAIN4, SGD
+  ),
+  'an own push that is not applied is none': of_worker(
+    methods.apply_own_push(optax.sgd(0.0))
+  ),
+  'an own push that is taken back is a delay of one': of_one(
+    {'worker': methods.apply_own_push(optax.sgd(-0.05)), 'optimizer': SGD},
+    sa.delay(SGD, 1),
+    params=False,
+  ),
   'one local update is none': Law(
     *(methods.average_models(optax.sgd(0.1)), SYNCHRONOUS, SYNCHRONOUS, None),
     optax.chain(methods.average_pushes(), optax.sgd(0.1)),
@@ -550,6 +598,23 @@ LAWS = {
       None,
     ),
     optax.chain(methods.average_pushes(), optax.sgd(0.1)),
+  ),
+  'FedBuff with weights of 1 is K-batch-async': Law(
+    methods.buffered_averaging(optax.sgd(0.1))
+    | {'per_push': methods.weight_by_staleness(a=0.0)},
+    *(sa.Communication(4, 1, 3), sa.Communication(4, 1, 3), None),
+    optax.chain(methods.average_pushes(), optax.sgd(0.1)),
+  ),
+  'DiLoCo of one worker with one local update is Nesterov': of_one(
+    methods.diloco(optax.sgd(0.1), 0.5, 0.6), nesterov(0.6)
+  ),
+  'DiLoCo of one worker without momentum is its optimizer': of_one(
+    methods.diloco(ADAM, 1.0, 0.0), ADAM
+  ),
+  'Adam of one worker is Adam': of_one(methods.worker_adam(ADAM), ADAM),
+  'Downpour with one local update is Adagrad': Law(
+    *(methods.downpour(optax.sgd(0.1), 0.05), PLAIN4, PLAIN4, None),
+    optax.adagrad(0.05),
   ),
   'mixing a fresh model in whole is local': of_one(
     methods.mix_models(optax.sgd(0.1), 1.0), optax.sgd(0.1)
@@ -564,11 +629,19 @@ LAWS = {
   'pulling after every update staggers nothing': Law(
     methods.stagger_pulls(SGD, 4, 1), SYNCHRONOUS, SYNCHRONOUS, None, SGD
   ),
+  'without artificial staleness nothing is torn': Law(
+    {'reply': methods.torn_reads(2, seed=3)}, PLAIN4, PLAIN4
+  ),
   'one shard is never torn': Law(
     {'reply': methods.torn_reads(1)},
     *(sa.Communication(4, pull_every=3), sa.Communication(4, pull_every=3)),
   ),
 }
+
+
+def close(left, right):
+  same = lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6)
+  jax.tree.map(same, left, right)
 
 
 @pytest.mark.slow
@@ -583,17 +656,11 @@ def test_reduces_to_its_base(law):
     *(toys.PROBLEM, law.other or ours['optimizer'], law.base, law.order),
     devices=ONE,
   )
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
-    (looked_back(found.params, law), found.loss),
-    (looked_back(wanted.params, law), wanted.loss),
-  )
-  assert found.staleness.tolist() == wanted.staleness.tolist()
-
-
-def looked_back(params, law):
-  """DANA's and SMEGA's workers see Nesterov's parameters, the server others."""
-  return {} if 'reply' in law.ours and 'optimizer' in law.ours else params
+  if law.params:
+    close(found.params, wanted.params)
+  close(found.loss, wanted.loss)
+  ages = wanted.staleness.tolist() if law.ages is None else [*law.ages]
+  assert found.staleness.tolist() == ages
 
 
 @pytest.mark.slow
@@ -606,10 +673,7 @@ def test_buffered_averaging_of_fresh_pushes_is_their_mean():
     sa.simulate(toys.PROBLEM, policy=policy, order=order, devices=ONE, **more)
     for more in (ours, {'optimizer': mean})
   )
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
-    *(fed.params, plain.params),
-  )
+  close(fed.params, plain.params)
 
 
 @pytest.mark.slow
@@ -619,15 +683,24 @@ def test_buffered_averaging_of_fresh_pushes_is_their_mean():
   ids=lambda policy: type(policy).__name__,
 )
 def test_equal_workers_keep_time_with_synchronous_training(policy):
-  """Rounds of one push each: as many seconds for as many pushes."""
-  clock = sa.Clock(1.0, 0.25, 0.25)
-  rounds, found = 6, []
+  """Rounds of one push each: as many seconds, and the same updates.
+
+  On the same batches, that is: who is restarted has used up some ids.
+  """
+  clock, found = sa.Clock(1.0, 0.25, 0.25), []
+  problem = toys.PROBLEM
   for chosen in (policy, SYNCHRONOUS):
     with sa.pools.Virtual(clock) as pool:
-      arrivals = sa.serve(toys.PROBLEM, SGD, chosen, pool)
-      pushes = [p for p, _ in itertools.islice(arrivals, 4 * rounds)]
-    found.append([p.seconds for p in pushes])
-  assert found[0] == found[1]
+      arrivals = sa.serve(problem, SGD, chosen, pool)
+      pushes, servers = zip(*itertools.islice(arrivals, 24), strict=True)
+    ids = [*(p.ids[0] for p in pushes), *[0] * 4]  # Those in flight, of any.
+    problem = problem._replace(batch=lambda i, ids=ids: reference.batch(ids[i]))
+    rounds = [server.params for server in servers[3::4]]
+    found.append(
+      (rounds, [p.loss for p in pushes], [p.seconds for p in pushes])
+    )
+  assert found[0][2] == found[1][2]
+  close(*(x[:2] for x in found))
 
 
 @pytest.mark.slow
@@ -658,10 +731,7 @@ def test_delayed_updates_are_local_accumulation():
   few = sa.simulate(toys.PROBLEM, ADAM, half, [0, 1] * 10, devices=ONE)
   every = [0, 1, 2, 3] * 10
   many = sa.simulate(toys.PROBLEM, ADAM, SYNCHRONOUS, every, devices=ONE)
-  jax.tree.map(
-    lambda x, y: np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-6),
-    *(few.params, many.params),
-  )
+  close(few.params, many.params)
 
 
 @pytest.mark.slow

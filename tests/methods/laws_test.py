@@ -15,15 +15,33 @@ import stale_adam as sa
 from stale_adam import methods
 from stale_adam.policy import Arrival
 
+# Workers that keep what they do not send, and where in their memory it is.
+KEEPING = {
+  'drop_gradients': (methods.drop_gradients(0.75), lambda memory: memory),
+  'keep_dropped': (
+    methods.keep_dropped(optax.sgd(0.1), 0.75, 7),
+    lambda memory: memory.residual,
+  ),
+  'compress_deeply': (  # Nothing is clipped: exactly 1 times a gradient.
+    methods.compress_deeply(4, 0.0, (0.5, 0.01), 9, clip_norm=1e9),
+    lambda memory: memory.velocity,
+  ),
+  'send_signs': (methods.send_signs(), lambda memory: memory),
+}
+ALL = (methods.drop_gradients(0.0), lambda memory: memory)
 
-@pytest.mark.parametrize('rate', [0.0, 0.5, 0.75, 0.99])
-def test_what_is_pushed_is_sent_or_remembered(rate):
-  """Exactly, in whole numbers: sent + residual = everything pushed."""
+
+@pytest.mark.parametrize('name', [*KEEPING, 'all'])
+def test_what_is_pushed_is_sent_or_remembered(name):
+  """Exactly, in whole numbers: sent + residual = everything pushed.
+
+  Columns of two have means of one or two entries, which are exact in binary.
+  """
   draw = np.random.default_rng(0)
-  params = {'a': jnp.zeros((3, 5)), 'b': jnp.zeros(7)}
-  worker = methods.drop_gradients(rate)
+  params = {'a': jnp.zeros((2, 10)), 'b': jnp.zeros(2)}
+  worker, residual = KEEPING.get(name, ALL)
   memory, sent = worker.init(params, 0), jax.tree.map(np.zeros_like, params)
-  pushed, shares = sent, []
+  pushed, count = sent, lambda t: sum(map(np.count_nonzero, jax.tree.leaves(t)))
   for _ in range(20):
     g = {k: draw.integers(-9, 9, x.shape) for k, x in params.items()}
     g = jax.tree.map(np.float32, g)
@@ -31,11 +49,20 @@ def test_what_is_pushed_is_sent_or_remembered(rate):
     _, message, memory = worker.compute(gradient, params, range(1), memory)
     sent = jax.tree.map(np.add, sent, message)
     pushed = jax.tree.map(np.add, pushed, g)
-    shares.append(sum(np.count_nonzero(x) for x in jax.tree.leaves(message)))
-    total = jax.tree.map(np.add, sent, memory)
+    total = jax.tree.map(np.add, sent, residual(memory))
     jax.tree.map(np.testing.assert_array_equal, total, pushed)
-  assert max(shares) < 22 or rate == 0
-  assert min(shares) >= 1
+    assert count(message) >= 1
+    assert bool(count(residual(memory))) == (name in KEEPING)
+
+
+def test_signs_of_columns_of_one_entry_send_all():
+  g = {'a': [[0.3, -0.2, 0.0]], 'b': [-7.1], 'scalar': -2.5}
+  g = {name: np.float32(x) for name, x in g.items()}
+  worker = methods.send_signs()
+  gradient = lambda params, batches: (jnp.float32(0), g)
+  _, sent, rest = worker.compute(gradient, g, range(1), worker.init(g, 0))
+  jax.tree.map(np.testing.assert_array_equal, sent, g)
+  assert not any(map(np.any, jax.tree.leaves(rest)))
 
 
 def test_backup_workers_wait_for_the_first_only():

@@ -4,10 +4,12 @@
 
 Question: what does a method change if nothing else does? Four workers on real
 host threads train plainly asynchronously; the order of their arrivals is kept
-(`order/<scale>.npz`). Then each method that leaves the policy alone trains on
-the same batches in the same order, from the same parameters. Rates are the base
-rate times the factor by which a method lowers it at staleness 3. So differences
-from the run without a method are the method's. Three epochs.
+(`order/<scale>.npz`). Then each method that leaves workers and policy alone
+trains on the same batches in the same order, from the same parameters. Rates
+are the base rate times the factor by which a method lowers it at staleness 3;
+those of methods without Adam are the middle of their grid in `methods`. So
+differences from the run without a method, under Adam or momentum, are the
+method's. Three epochs.
 """
 
 import dataclasses
@@ -17,7 +19,13 @@ from pathlib import Path
 import jax
 
 from experiments import command
-from experiments.beyond.rows import PLAIN, UNCHANGED, Row, short
+from experiments.beyond.rows import (
+  PLAIN,
+  UNCHANGED,
+  WITHOUT_ADAM,
+  Row,
+  short,
+)
 from experiments.ledger import compiled, directory, execute, runs, scales, work
 from experiments.ledger.records import Records
 from experiments.ledger.store import Stored
@@ -28,15 +36,18 @@ from stale_adam.trace import Trace
 from stale_adam.training.record import best
 
 # The middle of every grid.
-WITHOUT, *OTHERS = (
-  short(row.run(row.rates[1])) for row in (Row('none'), *UNCHANGED.values())
-)
-RUNS = [WITHOUT, *OTHERS]
+LINES = {
+  name: short(row.run(row.rates[1]))
+  for name, row in ({'none': Row('none')} | UNCHANGED | WITHOUT_ADAM).items()
+  if row.communication == PLAIN
+}
+RUNS = list(LINES.values())
+WITHOUT = LINES['none']
+MOMENTUM = LINES['asynchronous momentum']
 
 
 def report(records: Records) -> str:
   """BLEU and loss of every method, and the difference from none."""
-  base = records.get(WITHOUT)
   orders = {r['trace_sha256'] for r in map(records.get, RUNS) if r}
   if len(orders) > 1:
     raise ValueError(
@@ -45,8 +56,9 @@ def report(records: Records) -> str:
     )
   last = lambda record: record['curve'][-1]['validation_loss']
   rows = []
-  for run in RUNS:
-    row, found = [run.method, *[records.missing] * 4], records.get(run)
+  for name, run in LINES.items():
+    row, found = [name, *[records.missing] * 4], records.get(run)
+    base = records.get(MOMENTUM if name in WITHOUT_ADAM else WITHOUT)
     if found and base:
       row[1::2] = f'{best(found):.1f}', f'{last(found):.3f}'
       row[2::2] = (

@@ -106,8 +106,7 @@ class Course:
       self._best, self.units = begun.best, begun.units
       self.seconds, self._validated = begun.seconds, begun.validated
       self._parts = [begun.arrived]
-      bar.initial += self.units
-      bar.update(self.units)
+      advance(bar, self.units)
     self._writer = tensorboardX.SummaryWriter(str(out))
 
   def start(self) -> None:
@@ -277,6 +276,18 @@ class Course:
   def close(self) -> None:
     """Ends the events."""
     self._writer.close()
+
+
+def advance(bar: tqdm.tqdm, units: int) -> None:
+  """Counts units that are no progress of this process: its speed ignores them.
+
+  `bar.update` would take them for an instant's work, and say that little time
+  is left.
+  """
+  bar.initial += units
+  bar.n += units
+  bar.last_print_n += units
+  bar.refresh()
 
 
 def progress_bar(

@@ -17,8 +17,7 @@ def test_differences_are_from_the_run_without_a_method():
   found = {
     order.WITHOUT: record(20.0)
     | {'curve': [point(3.0), point(2.0)], 'trace_sha256': 'a'},
-    order.OTHERS[0]: record(22.5)
-    | {'curve': [point(1.75)], 'trace_sha256': 'a'},
+    order.RUNS[1]: record(22.5) | {'curve': [point(1.75)], 'trace_sha256': 'a'},
   }
   text = order.report(Invented(found))
   cells = [
@@ -28,9 +27,16 @@ def test_differences_are_from_the_run_without_a_method():
   assert cells[2] == ['none', '20.0', '+0.0', '2.000', '+0.000']
   assert cells[3][1:] == ['22.5', '+2.5', '1.750', '-0.250']
   assert cells[4][1:] == ['not run yet'] * 4
+  found[order.MOMENTUM] = record(10.0) | {
+    'curve': [point(4.0)],
+    'trace_sha256': 'a',
+  }
+  found[order.LINES['dana']] = found[order.RUNS[1]]
+  text = order.report(Invented(found))
+  assert '| dana' in text and '+12.5' in text and '-2.250' in text
   assert len(cells) == 2 + len(order.RUNS)
   assert {run.communication for run in order.RUNS} == {order.PLAIN}
-  found[order.OTHERS[1]] = found[order.WITHOUT] | {'trace_sha256': 'b'}
+  found[order.RUNS[2]] = found[order.WITHOUT] | {'trace_sha256': 'b'}
   with pytest.raises(ValueError, match='2 orders of arrivals'):
     order.report(Invented(found))
 
@@ -43,7 +49,7 @@ def test_methods_follow_the_threads(tmp_path, monkeypatch):
   some = [
     dataclasses.replace(run, budget=few(run))
     for run in order.RUNS
-    if run.method in names
+    if run.method in names and run.optimizer == 'adam'
   ]
   monkeypatch.setattr(order, 'RUNS', some)
   monkeypatch.setattr(order, 'WITHOUT', some[0])

@@ -1,5 +1,6 @@
 """A run that is broken off and resumed is the unbroken run, bit for bit."""
 
+import io
 import json
 import os
 import signal
@@ -13,11 +14,12 @@ import numpy as np
 import optax
 import pytest
 import toys
+import tqdm
 
 import stale_adam as sa
 from stale_adam import methods
 from stale_adam.trace import Trace
-from stale_adam.training import loop, resume, run
+from stale_adam.training import course, loop, resume, run
 from stale_adam.training.task import Budget, Evaluation
 
 CLOCK = sa.Clock(0.9, 0.1, 0.2, 0.15, 'normal', 0.5, (1.0, 2.0, 0.7), seed=4)
@@ -268,3 +270,17 @@ def test_a_killed_process_is_resumed_bit_for_bit(number, tmp_path):
   assert mine.digest() == theirs.digest()
   np.testing.assert_array_equal(mine.seconds, theirs.seconds)
   assert json.dumps(mine.settings) == json.dumps(theirs.settings)
+
+
+def test_time_left_leaves_out_what_earlier_processes_did(monkeypatch):
+  now = [100.0]
+  bar = tqdm.tqdm(total=1000, file=io.StringIO(), mininterval=0.5)
+  monkeypatch.setattr(bar, '_time', lambda: now[0])
+  bar.start_t = bar.last_print_t = now[0]
+  course.advance(bar, 500)
+  for _ in range(10):
+    now[0] += 1.0
+    bar.update(5)
+  shown = bar.format_dict
+  assert (shown['n'], shown['initial']) == (550, 500)
+  assert shown['rate'] == pytest.approx(5.0)

@@ -1,5 +1,6 @@
 """The settings of a run: one dataclass, its defaults, and its flags' help."""
 
+import copy
 import dataclasses
 import functools
 import json
@@ -230,6 +231,17 @@ class Settings:
       _fitted(*self.words_per_second, words), seed=self.seed
     )
     return cluster_lib.CLUSTERS[self.cluster](fitted)
+
+  def with_seed(self, seed: int) -> 'Settings':
+    """The same settings with another seed; nothing else is checked again.
+
+    Raises:
+      ValueError: if it is not a whole number from 0 to 2**32 - 1.
+    """
+    checks.seed(seed)
+    made = copy.copy(self)
+    object.__setattr__(made, 'seed', seed)
+    return made
 
   def config(self) -> dict[str, Any]:
     """The settings in JSON's types, as a record has them."""

@@ -47,7 +47,6 @@ differences with the distribution. The RNN has smoothing alone.
 cores at `tiny`.
 """
 
-import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -117,7 +116,7 @@ def _variants(model: str) -> dict[str, Settings]:
 
 def _with_seeds(of: Iterable[Settings], seeds: Iterable[int]) -> list[Settings]:
   pairs = itertools.product(of, seeds)
-  return [dataclasses.replace(run, seed=seed) for run, seed in pairs]
+  return [run.with_seed(seed) for run, seed in pairs]
 
 
 VARIANTS = {model: _variants(model) for model in paper.LEARNING_RATE}

@@ -60,7 +60,7 @@ def accumulate(
 
   def init(params: Tree) -> AccumulateState:
     empty = sums.widened(zeros(params))
-    about = (jnp.float32(0),) * 3
+    about = jnp.float32(0), jnp.float32(0), jnp.float32(0)  # Each its own.
     return AccumulateState(jnp.int32(0), about, empty, inner.init(params))
 
   def update(

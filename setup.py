@@ -53,6 +53,7 @@ setuptools.setup(
     'optax>=0.2.8',
     'plotly>=6',
     'sacrebleu>=2.5',
+    'scipy>=1.11',
     'sentencepiece>=0.2',
     'tensorboardX>=2.6',
     'tensorflow-datasets>=4.9.8',

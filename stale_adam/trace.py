@@ -86,10 +86,6 @@ class Trace:
   def __len__(self) -> int:
     return len(self.worker)
 
-  def used_staleness(self) -> np.ndarray:
-    """The staleness of every push that updates use, in updates; int32."""
-    return self.columns['staleness'][self.columns['used'] != 0]
-
   @classmethod
   def of(
     cls, pushes: Iterable[Any], settings: Mapping[str, Any] | None = None
@@ -314,6 +310,11 @@ def infeasible(
     'for each other, and workers are 0 to N - 1: use the communication that '
     'the order was recorded with'
   )
+
+
+def used_staleness(columns: Mapping[str, np.ndarray]) -> np.ndarray:
+  """The staleness of every push that updates use, in updates; int32."""
+  return columns['staleness'][columns['used'] != 0]
 
 
 def staleness_histogram(staleness: Iterable[int]) -> dict[int, int]:

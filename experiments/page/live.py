@@ -14,6 +14,7 @@ import numpy as np
 from experiments.page import site
 from experiments.render import charts
 from experiments.render.report import label
+from stale_adam.trace import used_staleness
 from stale_adam.training import record as record_lib
 from stale_adam.training import resume
 
@@ -80,7 +81,7 @@ def _saved(out: Path, changed: float) -> tuple[list, int, float, float] | None:
     return None
   header = captured.header
   columns = {k: captured.arrays[i] for k, i in header['columns'].items()}
-  staleness = columns['staleness'][columns['used'] != 0]
+  staleness = used_staleness(columns)
   mean = float(np.mean(staleness)) if staleness.size else 0.0
   return header['curve'], header['units'], header['loop_seconds'], mean
 

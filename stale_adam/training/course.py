@@ -17,7 +17,7 @@ import tensorboardX
 import tqdm
 
 from stale_adam.problem import Params
-from stale_adam.trace import Trace
+from stale_adam.trace import Trace, used_staleness
 from stale_adam.training import checkpoint, resume
 from stale_adam.training.flat_problem import Form
 from stale_adam.training.task import Budget, Task
@@ -204,7 +204,7 @@ class Course:
       task.metric: task.validation_score(own),
     }
     self.curve.append(point)
-    self._show(point, float(np.mean(trace.used_staleness())))
+    self._show(point, float(np.mean(used_staleness(trace.columns))))
     measured = {
       name: float(np.nanmean(column))
       for name, column in new.items()

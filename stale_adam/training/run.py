@@ -209,7 +209,7 @@ def _traffic(arrivals: trace_lib.Trace, params: Any) -> dict[str, Any]:
 
 def _summary(arrivals: trace_lib.Trace, workers: int) -> dict[str, Any]:
   """The fields of the record that describe the arrivals."""
-  staleness = arrivals.used_staleness()
+  staleness = trace_lib.used_staleness(arrivals.columns)
   busy = None  # A replay has no times of its own.
   if 'computed' in arrivals.columns:
     busy = trace_lib.busy_share(arrivals, workers)

@@ -13,6 +13,7 @@ import pytest
 
 import stale_adam as sa
 from experiments.render import report
+from stale_adam.trace import used_staleness
 from stale_adam.training import checkpoint, record
 from stale_adam.training.run import run
 from stale_adam.training.task import Budget, Evaluation
@@ -106,7 +107,7 @@ def test_any_policy_leaves_a_record_and_its_name_in_the_trace(tmp_path):
   assert found['used_share'] == pytest.approx(np.mean(trace.columns['used']))
   assert 0.6 < found['used_share'] < 0.8
   # What updates use is fresh; what comes too late is not.
-  assert found['mean_staleness'] == 0 == max(trace.used_staleness())
+  assert found['mean_staleness'] == 0 == max(used_staleness(trace.columns))
   assert set(found['staleness_histogram']) == {'0'}
   assert trace.columns['staleness'].max() == 1
   assert (trace.settings['seed'], trace.settings['problem']) == (5, 'clouds')

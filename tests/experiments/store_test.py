@@ -84,6 +84,7 @@ def test_every_committed_record_is_found(scale, capsys):
   assert not capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_setting_that_is_added_later_voids_no_record(monkeypatch):
   """`settings_test` has the rule; here, every record on disk is found."""
   later = dataclasses.make_dataclass(

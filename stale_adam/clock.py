@@ -73,10 +73,18 @@ class Clock:
     mean = self.compute_seconds / self.speeds[worker % len(self.speeds)]
     if self.distribution == 'equal' or self.spread == 0:
       return mean
-    draw = np.random.default_rng((self.seed, batch_id))
-    if self.distribution == 'normal':
-      return mean * max(0.01, draw.normal(1.0, self.spread))
-    return mean * draw.gamma(self.spread**-2, self.spread**2)
+    return mean * _drawn(self.distribution, self.spread, self.seed, batch_id)
+
+
+# A generator costs more than all else that an arrival does, and clocks that
+# differ in speeds or exchange draw the same.
+@functools.lru_cache(maxsize=2**14)
+def _drawn(distribution: str, spread: float, seed: int, batch_id: int) -> float:
+  """Seconds for a batch, over their mean."""
+  draw = np.random.default_rng((seed, batch_id))
+  if distribution == 'normal':
+    return max(0.01, draw.normal(1.0, spread))
+  return draw.gamma(spread**-2, spread**2)
 
 
 @functools.cache

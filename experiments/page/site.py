@@ -89,8 +89,13 @@ def build(
   shutil.rmtree(made, ignore_errors=True)
   (made / 'runs').mkdir(parents=True)
   Writer(results, made, experiments, every).all()
-  shutil.rmtree(out, ignore_errors=True)
+  # Aside first: a page of which half is removed would be refused as none.
+  replaced = out.with_name(out.name + '.replaced')
+  shutil.rmtree(replaced, ignore_errors=True)
+  if out.exists():
+    out.rename(replaced)
   made.rename(out)
+  shutil.rmtree(replaced, ignore_errors=True)
   return out / 'index.html'
 
 

@@ -158,6 +158,26 @@ def test_a_directory_that_is_no_page_is_not_replaced(built, tmp_path):
   assert sorted(p.name for p in out.rglob('*')) == before
 
 
+def test_a_page_is_replaced_after_an_interruption(built, tmp_path, monkeypatch):
+  results, out, every = built[0], tmp_path / 'page', [Stored('tiny', built[0])]
+  shutil.copytree(built[1], out)
+  remove = shutil.rmtree
+
+  def interrupted(path, **options):
+    if (Path(path) / 'page.js').exists():
+      (path / 'page.js').unlink()  # And no further.
+      raise KeyboardInterrupt
+    remove(path, **options)
+
+  monkeypatch.setattr(shutil, 'rmtree', interrupted)
+  with pytest.raises(KeyboardInterrupt):
+    site.build(results, out, MODULES, every)
+  monkeypatch.undo()
+  site.build(results, out, MODULES, every)
+  assert (out / 'page.js').exists()
+  assert [path.name for path in tmp_path.iterdir()] == ['page']
+
+
 def test_numbers_of_charts_are_what_json_holds():
   found = charts.rounded({'a': [1 / 3, float('nan'), 7], 'b': (1e9, True)})
   assert found == {'a': [0.33333, None, 7], 'b': [1e9, True]}

@@ -7,8 +7,8 @@ Claim (section 4.3): synchronous training loses much if workers pull only every
 mean of 2. Asynchronous training with the same four batches per update is worse
 than both. The RNN is less sensitive. In the text all workers pull after the
 same update; in the authors' code one after the other. The Transformer has both.
-23 runs, with three seeds of the Transformer, and five where a verdict needs
-them; 8 of them also in Table 3. About 50 minutes on two processor cores at
+33 runs, with three seeds of the Transformer, and ten where a verdict needs
+them; 8 of them also in Table 3. About an hour on two processor cores at
 `tiny`.
 """
 

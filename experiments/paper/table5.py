@@ -5,7 +5,7 @@
 Claim (section 5.2): with 4x global accumulation the asynchronous Transformer
 learns at higher rates about as well as the synchronous one; it fails only at
 the highest. The score is the best validation BLEU; three seeds or more at the
-first two rates. 26 runs, 20 of them also in Tables 1 and 3; about 45 minutes on
+first two rates. 31 runs, 20 of them also in Tables 1 and 3; about an hour on
 two processor cores at `tiny`.
 """
 

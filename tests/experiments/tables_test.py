@@ -24,10 +24,10 @@ def test_tables_declare_the_papers_cells():
   assert count('table1') == 8 * 2 * 2
   assert count('table3') == 5 * 2 * 3 + 2 * 2 * 3
   assert count('table4') == 3 * 2 * 3
-  assert count('table5') == 2 * 3 * 3 + 2 * 3 + 2
+  assert count('table5') == 2 * 3 * 3 + 2 * 3 + 7
   assert count('figure1') == 4 * 2
-  assert count('figure2') == 5 * 3 + 4 + 2 * 2
-  assert count('figure3') == 5 * 3 + 4 + 2
+  assert count('figure2') == 5 * 3 + 4 + 2 * 7
+  assert count('figure3') == 5 * 3 + 4 + 2 * 7
   rates = {run.learning_rate for run in ALL if run.optimizer == 'adam'}
   assert {0.0002, 0.0003, 0.0006, 0.00375} <= rates
 

@@ -12,7 +12,7 @@ processor cores at `tiny`, eight hours of it for the paper's tables and figures.
 from pathlib import Path
 
 from experiments import command
-from experiments.beyond import clusters, methods, optimizers, workers
+from experiments.beyond import clusters, methods, optimizers, rates, workers
 from experiments.page import site
 from experiments.paper import (
   claims,
@@ -41,6 +41,7 @@ EXPERIMENTS = (
   table2,
   factors,
   clusters,
+  rates,
   workers,
   optimizers,
   methods,

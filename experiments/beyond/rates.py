@@ -1,0 +1,126 @@
+"""Beyond the paper: do small batches narrow the range of learning rates?
+
+  python -m experiments.beyond.rates --scale=tiny
+
+Question: in the paper's Table 1, staleness 3 ruins what synchronous training
+learns at twice to eight times the base rate, where that itself loses 0 to 18%.
+At `tiny` synchronous training loses 10% at 1.5 times the base rate already, so
+that staleness has less to ruin. An update of `tiny` has about 370 target words.
+Is its noise what limits the synchronous rate? Then an update of 16 batches in
+place of four should tolerate higher rates, while staleness 3 should not let it.
+
+Asynchronous workers accumulate locally, so that staleness is 3 with either
+batch. All runs see the same words; an update of 16 batches happens a quarter as
+often, and warm-up and decay last for the same words. The second table asks
+whether another language pair, on which staleness costs little at the base rate,
+loses more at the next higher one. 20 runs with one seed, 9 of them also in
+Tables 1 and 4, Figures 2 and 3 and `workers`; about 40 minutes on two processor
+cores at `tiny`.
+"""
+
+from pathlib import Path
+
+from experiments import command
+from experiments.ledger import runs
+from experiments.ledger.records import Records
+from experiments.ledger.settings import Settings
+from experiments.paper import printed as paper
+from experiments.render import figures
+from stale_adam.policy import Communication
+
+RATES = (0.0003, 0.00045, 0.0006, 0.0012)  # The paper's, as in its Table 1.
+PAIR = 'en-fi'
+SYNC, ASYNC = 'synchronous', 'asynchronous'
+BATCHES = {  # Of an update: equally large ones of both kinds.
+  4: {
+    SYNC: Communication(4, synchronous=True),
+    ASYNC: Communication(4, local_accumulation=4),
+  },
+  16: {
+    SYNC: Communication(16, synchronous=True),
+    ASYNC: Communication(4, local_accumulation=16),
+  },
+}
+
+
+def declare(rate: float, communication: str | Communication) -> Settings:
+  """Declare a run at one of the paper's rates."""
+  return runs.base('transformer', communication, learning_rate=rate)
+
+
+def of_pair(rate: float, kind: str) -> Settings:
+  """Declare a run of the other language pair."""
+  return runs.base('transformer', kind, learning_rate=rate, pair=PAIR)
+
+
+RUNS = [
+  declare(rate, communication)
+  for of in BATCHES.values()
+  for communication in of.values()
+  for rate in RATES
+]
+RUNS += [
+  of_pair(rate, kind)
+  for rate in RATES[:2]
+  for kind in (paper.SYNC, paper.ASYNC)
+]
+
+
+def report(records: Records) -> str:
+  """BLEU by batches of an update and rate; the same of the other pair."""
+  header = ['batches per update', 'learning rate', SYNC, 'of its best']
+  header += [f'{ASYNC}, staleness 3', f'of {SYNC}']
+  rows = []
+  for count, of in BATCHES.items():
+    every = [records.mean(declare(rate, of[SYNC])) for rate in RATES]
+    top = max((bleu for bleu in every if bleu is not None), default=None)
+    for rate, slow in zip(RATES, every, strict=True):
+      run = declare(rate, of[ASYNC])
+      rows.append(
+        [
+          str(count),
+          f'{rate * records.rate_factor:.3g}',
+          records.cell(declare(rate, of[SYNC])),
+          _share(slow, top),
+          records.cell(run),
+          _share(records.mean(run), slow),
+        ]
+      )
+  parts = [figures.table(header, rows)]
+  if pair := records.pair(PAIR):
+    header = [f'{pair}, learning rate', SYNC, ASYNC, f'of {SYNC}']
+    rows = []
+    for rate in RATES[:2]:
+      slow, fast = (of_pair(rate, c) for c in (paper.SYNC, paper.ASYNC))
+      share = _share(records.mean(fast), records.mean(slow))
+      cells = [records.cell(slow), records.cell(fast), share]
+      rows.append([f'{rate * records.rate_factor:.3g}', *cells])
+    parts.append(figures.table(header, rows))
+  return '\n\n'.join(parts)
+
+
+def _share(ours: float | None, whole: float | None) -> str:
+  """A share in percent; why there is none."""
+  if ours is None or whole is None:
+    return Records.missing
+  return f'{ours / whole:.1%}' if whole else '-'
+
+
+def draw(path: Path, records: Records) -> None:
+  """Draw BLEU over the learning rate, for either batch."""
+  panels: dict = {}
+  for count, of in BATCHES.items():
+    lines = panels.setdefault(f'{count} batches per update', {})
+    for kind, communication in of.items():
+      found = {
+        rate * records.rate_factor: records.mean(declare(rate, communication))
+        for rate in RATES
+      }
+      found = {x: y for x, y in found.items() if y is not None}
+      lines[kind] = list(found), list(found.values())
+  label = 'best validation BLEU'
+  figures.curves(path, panels, 'learning rate', label, log=True)
+
+
+if __name__ == '__main__':
+  command.main(__name__)

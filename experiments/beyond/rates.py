@@ -30,6 +30,7 @@ from stale_adam.policy import Communication
 
 RATES = (0.0003, 0.00045, 0.0006, 0.0012)  # The paper's, as in its Table 1.
 PAIR = 'en-fi'
+CAPTION = 'Points are means over the seeds.'
 SYNC, ASYNC = 'synchronous', 'asynchronous'
 BATCHES = {  # Of an update: equally large ones of both kinds.
   4: {

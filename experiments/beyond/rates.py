@@ -119,8 +119,7 @@ def draw(path: Path, records: Records) -> None:
       }
       found = {x: y for x, y in found.items() if y is not None}
       lines[kind] = list(found), list(found.values())
-  label = 'best validation BLEU'
-  figures.curves(path, panels, 'learning rate', label, log=True)
+  figures.curves(path, panels, 'learning rate', 'best validation BLEU')
 
 
 if __name__ == '__main__':

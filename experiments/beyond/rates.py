@@ -1,24 +1,30 @@
-"""Beyond the paper: do small batches narrow the range of learning rates?
+"""Beyond the paper: do small batches or a long warm-up hide staleness?
 
   python -m experiments.beyond.rates --scale=tiny
 
 Question: in the paper's Table 1, staleness 3 ruins what synchronous training
 learns at twice to eight times the base rate, where that itself loses 1 to 18%.
-At `tiny` synchronous training loses 10% at 1.5 times the base rate already, so
-that staleness has less to ruin. An update of `tiny` has about 370 target words.
-Is its noise what limits the synchronous rate? Then an update of 16 batches in
-place of four should tolerate higher rates, and staleness 3 should ruin them.
+At `tiny` synchronous training loses 10% at 1.5 times the base rate already, and
+staleness costs less than in the paper at the base rate. Two things could hide
+it. An update of `tiny` has about 370 target words: is its noise what limits the
+rate? Then an update of 16 batches in place of four should tolerate higher
+rates, and staleness 3 should ruin them. Or the warm-up, 36% of a synchronous
+run, ends too late? Then a faster schedule should show it with four batches,
+too.
 
 Asynchronous workers accumulate locally, so that staleness is 3 with either
-batch. All runs see the same words; an update of 16 batches happens a quarter as
-often, and warm-up and decay last for the same words. The second table asks
-whether another language pair, on which staleness costs little at the base rate,
-loses more at the next higher one. One seed, or more where other tables have
-them. 20 runs, 9 of them also in Tables 1 and 4, Figures 2 and 3 and `workers`;
-about 40 minutes on two processor cores at `tiny`.
+batch. All runs see the same words. An update of 16 batches happens a quarter as
+often, and warm-up and decay last for the same words: so the warm-up has a
+quarter of the updates, as it has with four batches and four ticks of the
+schedule per update. The last table asks whether another language pair, on which
+staleness costs little at the base rate, loses more at the next higher one. One
+seed, or more where other tables have them. 28 runs, 11 of them also in Tables 1
+and 4, Figures 2 and 3, `workers`, `factors` and `clusters`; about 50 minutes on
+two processor cores at `tiny`.
 """
 
 from pathlib import Path
+from typing import Any
 
 from experiments import command
 from experiments.ledger import runs
@@ -42,13 +48,14 @@ BATCHES = {  # Of an update: equally large ones of both kinds.
     ASYNC: Communication(4, local_accumulation=16),
   },
 }
+TICKS = (1, 2, 4)  # Of the schedule, in an update of four batches.
 
 
 def declare(
-  rate: float, communication: str | Communication, **pair: str
+  rate: float, communication: str | Communication, **changes: Any
 ) -> Settings:
-  """Declare a run at one of the paper's rates, of the usual pair or another."""
-  return runs.base('transformer', communication, learning_rate=rate, **pair)
+  """Declare a run at one of the paper's rates."""
+  return runs.base('transformer', communication, learning_rate=rate, **changes)
 
 
 RUNS = [
@@ -58,6 +65,12 @@ RUNS = [
   for rate in RATES
 ]
 RUNS += [
+  declare(rate, communication, ticks_per_update=ticks)
+  for ticks in TICKS[1:]
+  for communication in BATCHES[4].values()
+  for rate in RATES[:2]
+]
+RUNS += [
   declare(rate, kind, pair=PAIR)
   for rate in RATES[:2]
   for kind in (paper.SYNC, paper.ASYNC)
@@ -65,37 +78,48 @@ RUNS += [
 
 
 def report(records: Records) -> str:
-  """BLEU by batches of an update and rate; the same of the other pair."""
+  """BLEU by rate and batches, by rate and schedule, and of the other pair."""
   header = ['batches per update', 'learning rate', SYNC, 'of its best']
   header += [f'{ASYNC}, staleness 3', f'of {SYNC}']
   rows = []
   for count, of in BATCHES.items():
     every = [records.mean(declare(rate, of[SYNC])) for rate in RATES]
     top = max((bleu for bleu in every if bleu is not None), default=None)
-    for rate, slow in zip(RATES, every, strict=True):
-      run = declare(rate, of[ASYNC])
-      rows.append(
-        [
-          str(count),
-          f'{rate * records.rate_factor:.3g}',
-          records.cell(declare(rate, of[SYNC])),
-          _share(slow, top),
-          records.cell(run),
-          _share(records.mean(run), slow),
-        ]
-      )
+    for rate, bleu in zip(RATES, every, strict=True):
+      cells = _pair(records, *(declare(rate, c) for c in of.values()))
+      shown = f'{rate * records.rate_factor:.3g}'
+      cells.insert(1, _share(bleu, top))
+      rows.append([str(count), shown, *cells])
   parts = [figures.table(header, rows)]
+
+  header = ['warm-up updates, four batches', 'learning rate', SYNC]
+  header += [f'{ASYNC}, staleness 3', f'of {SYNC}']
+  rows = []
+  for ticks in TICKS:
+    for rate in RATES[:2]:
+      both = [
+        declare(rate, c, ticks_per_update=ticks) for c in BATCHES[4].values()
+      ]
+      warmup = runs.at(records.scale, both[0]).warmup_updates // ticks
+      shown = f'{rate * records.rate_factor:.3g}'
+      rows.append([f'{warmup:,}', shown, *_pair(records, *both)])
+  parts.append(figures.table(header, rows))
+
   if pair := records.pair(PAIR):
     header = [f'{pair}, learning rate', SYNC, ASYNC, f'of {SYNC}']
     rows = []
     for rate in RATES[:2]:
-      kinds = paper.SYNC, paper.ASYNC
-      slow, fast = (declare(rate, kind, pair=PAIR) for kind in kinds)
-      share = _share(records.mean(fast), records.mean(slow))
-      cells = [records.cell(slow), records.cell(fast), share]
-      rows.append([f'{rate * records.rate_factor:.3g}', *cells])
+      both = [declare(rate, c, pair=PAIR) for c in (paper.SYNC, paper.ASYNC)]
+      shown = f'{rate * records.rate_factor:.3g}'
+      rows.append([shown, *_pair(records, *both)])
     parts.append(figures.table(header, rows))
   return '\n\n'.join(parts)
+
+
+def _pair(records: Records, slow: Settings, fast: Settings) -> list[str]:
+  """Scores of a synchronous and an asynchronous run, and the latter's share."""
+  share = _share(records.mean(fast), records.mean(slow))
+  return [records.cell(slow), records.cell(fast), share]
 
 
 def _share(ours: float | None, whole: float | None) -> str:

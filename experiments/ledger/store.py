@@ -3,12 +3,13 @@
 results/records/<scale>/<name of the run>.<digits>.json
 
 The digits are the first of the text's SHA-256. A record counts if its settings
-are those of the run and its text is the one that was asked for. Records of
-several texts can lie side by side.
+are those of the run and its text is the one that was asked for. One of less
+patience counts if its run spent its epochs all the same. Records of several
+texts can lie side by side.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from experiments.ledger import runs, scales, texts
@@ -127,7 +128,7 @@ class Stored(Records):
     if record is None:
       return None
     own = record['scale'], record['run'], record['text']['sha256']
-    same = agrees(record['config'], runs.at(self.scale, run))
+    same = _counts(record, runs.at(self.scale, run))
     return record if same and own == wanted else None
 
   def _read(self, path: Path) -> Record | None:
@@ -151,3 +152,17 @@ class Stored(Records):
     found = map(self._read, sorted(self.directory.glob(f'{model}-*.json')))
     took = [(seconds(r), r['curve'][-1]['epochs']) for r in found if r]
     return [one / epochs for one, epochs in took if one is not None and epochs]
+
+
+def _counts(record: Record, run: Settings) -> bool:
+  """Whether a record has the settings of a run, or those of an equal run.
+
+  More patience changes nothing in a run that spent its epochs.
+  """
+  config, patience = record['config'], run.budget.patience
+  budget = config.get('budget')
+  spent = record['curve'][-1]['epochs'] >= run.budget.epochs
+  if spent and isinstance(budget, Mapping):
+    if budget.get('patience') in range(patience):
+      config = config | {'budget': budget | {'patience': patience}}
+  return agrees(config, run)

@@ -191,6 +191,28 @@ def test_a_record_of_other_settings_does_not_count(two):
   assert Stored('micro', two).exists(RUN)
 
 
+@pytest.mark.parametrize(
+  ('patience', 'epochs', 'counts'),
+  [
+    (4, 0.05, True),  # It did not end for lack of patience.
+    (4, 0.049, False),  # It might have gone on.
+    (6, 0.05, False),  # With the patience asked for, it might have ended.
+    (5, 0.049, True),  # The patience asked for.
+  ],
+)
+def test_less_patience_counts_if_the_epochs_were_spent(
+  patience, epochs, counts, tmp_path
+):
+  assert scales.SCALES['micro'].models['transformer'].budget.patience == 5
+  record = made('micro', RUN, OTHERS)
+  record['config']['budget'] |= {'patience': patience}
+  last = record['curve'][-1] | {'epochs': epochs}
+  record['curve'] = [*record['curve'][:-1], last]
+  records = Stored('micro', tmp_path)
+  records.add(RUN, record)
+  assert (Stored('micro', tmp_path).get(RUN) is not None) is counts
+
+
 def test_a_record_under_another_name_does_not_count(tmp_path):
   records = Stored('micro', tmp_path)
   other = runs.base('transformer', paper.GLOBAL)

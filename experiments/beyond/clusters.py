@@ -54,11 +54,26 @@ PUSHES = 4000  # Of a dry run.
 SHARE = 0.95  # Of the synchronous best.
 TARGETS = (0.5, 0.75, 0.9, SHARE, 0.98)
 SYNC, GLOBAL, ASYNC = 'synchronous', 'G = N', 'G = 1'  # Keys of workers.PUSHES.
+BACKUP = 'backup worker'
 WORKERS = (4, 8, 16)
 CAPTION = (
-  'On the left the raw speed is that of theory, on the right that of dry runs. '
-  'Bands and bars are two standard errors of the words needed.'
+  'Left: where a line is above 1, global accumulation is sooner there than '
+  'synchronous training; the legend has the coefficient of variation from '
+  "which on it is. Right: four workers that differ from the paper's in one "
+  'respect; exchange: push and pull, in percent of the compute time. On the '
+  'left the raw speed is that of theory, on the right that of dry runs. Bands '
+  'and bars are two standard errors of the words needed; those of backup '
+  'workers are assumed to be as many as those of synchronous training.'
 )
+SAID = {  # Of the clusters on the right, how they differ.
+  PAPER: "the paper's cluster",
+  'half': 'one half as fast',
+  'mixed': 'speeds 2.6, 2, 1.3, 1',
+  'exchange0.05': 'exchange 5%',
+  'exchange0.1': 'exchange 10%',
+  'exchange0.25': 'exchange 25%',
+  'exchange0.5': 'exchange 50%',
+}
 SPREADS = [i / 20 for i in range(21)]
 CASES = [*((name, 4) for name in CLUSTERS), (PAPER, 8), (PAPER, 16)]
 
@@ -168,7 +183,7 @@ def compared(
   accumulating = workers.declare(count, GLOBAL)
   others = {
     '4x global' if count == 4 else GLOBAL: (accumulating, None),
-    'backup worker': (waiting, BackupWorkers(count + 1)),
+    BACKUP: (waiting, BackupWorkers(count + 1)),
     'plain': (_better(records, plain(count)), None),
   }
   target = goal(records, count, share)
@@ -221,7 +236,7 @@ def report(records: Records) -> str:
       continue
     expected, found = raw(cluster, count)
     pairs = compared(records, cluster, count)
-    slow, _ = pairs['backup worker']  # Of all seeds.
+    slow, _ = pairs[BACKUP]  # Of all seeds.
     rows.append(
       [
         cluster,
@@ -229,7 +244,7 @@ def report(records: Records) -> str:
         f'{found:.3f}',
         f'{expected:.3f}',
         spread(slow),
-        *(cell(*pair) for pair in pairs.values()),
+        *(_cell(name, pair) for name, pair in pairs.items()),
       ]
     )
   known = {n: goal(records, n) for n in WORKERS}
@@ -238,13 +253,23 @@ def report(records: Records) -> str:
     f'The target, in BLEU: {", ".join(goals)}. Seconds are with their standard '
     'deviation over the seeds; a speedup, the seconds of synchronous training '
     'over those of the other, is with two standard errors. With a backup '
-    'worker the curve over updates is the same, so the speedup is the ratio of '
-    'raw speeds for every seed.'
+    'worker the curve over updates is taken to be the same, so the speedup is '
+    'the ratio of raw speeds, the same for every seed.'
   )
   lines = [line for count in WORKERS for line in _advice(records, count)]
   parts = [figures.table(header, rows), said]
   parts += [*lines, _by_target(records), _scheduled(records), _trained(records)]
   return '\n\n'.join(part for part in parts if part)
+
+
+def _cell(
+  name: str, pair: tuple[list[float | None], list[float | None]]
+) -> str:
+  """A cell of the first table; without an error where none is measured."""
+  found = quotient(*pair)
+  if name == BACKUP and found:
+    return f'{found.value:.2f}'
+  return cell(*pair)
 
 
 def _by_target(records: Records) -> str:
@@ -267,8 +292,7 @@ def _advice(records: Records, count: int) -> list[str]:
   """The raw speed from which on asynchronous training takes less time."""
   if not (words := words_ratio(records, count)):
     return []
-  curves = _over_spreads(count, words)
-  first = [float(np.interp(1.0, y, SPREADS)) for y in curves]
+  first = [_break_even(curve) for curve in _over_spreads(count, words)]
   bounds = f' ({first[2]:.2f} to {first[1]:.2f})' if words.error else ''
   usual = workers.declare(count, SYNC).clock(1.0).spread
   return [
@@ -341,18 +365,20 @@ def draw(path: Path, records: Records) -> None:
   lines, points = {}, {}
   for count in WORKERS:
     if words := words_ratio(records, count):
-      label = f'{count} workers, G = {count}'
-      lines[label] = SPREADS, *_over_spreads(count, words)
-  for cluster in reversed([name for name in CLUSTERS if 'gamma' not in name]):
+      curves = _over_spreads(count, words)
+      label = f'{count} workers, G = {count}: from {_break_even(curves[0]):.2f}'
+      lines[label] = SPREADS, *curves
+  for cluster, said in reversed(SAID.items()):
     for name, pair in compared(records, cluster, 4).items():
       if found := quotient(*pair):
         half = 2 * (found.error or 0.0)
         bounds = found.value - half, found.value + half
-        points.setdefault(name, {})[cluster] = found.value, *bounds
+        points.setdefault(name, {})[said] = found.value, *bounds
   figures.wait_or_not(
     path,
     lines,
     points,
+    workers.declare(4, SYNC).clock(1.0).spread,
     'coefficient of variation of gamma-distributed compute times',
     'time to 95% of the best BLEU, synchronous / other',
   )
@@ -365,6 +391,11 @@ def words_ratio(records: Records, count: int) -> Ratio | None:
     return None
   gain = raw(PAPER, count)[1]
   return Ratio(*(None if x is None else x * gain for x in found))
+
+
+def _break_even(curve: Sequence[float]) -> float:
+  """The spread from which on a ratio of times over spreads is above 1."""
+  return float(np.interp(1.0, curve, SPREADS))
 
 
 def _over_spreads(

@@ -8,7 +8,7 @@ At `tiny` synchronous training loses 10% at 1.5 times the base rate already, and
 staleness costs less than in the paper at the base rate. Two things could hide
 it. An update of `tiny` has about 370 target words: is its noise what limits the
 rate? Then an update of 16 batches in place of four should tolerate higher
-rates, and staleness 3 should ruin them. Or the warm-up, 36% of a synchronous
+rates, and staleness 3 should ruin them. Or the warm-up, 18% of a synchronous
 run, ends too late? Then a faster schedule should show it with four batches,
 too.
 

@@ -4,12 +4,12 @@ A scale is the settings of each model. As in the paper, the Transformer's
 learning rate is near the synchronous best, and the RNN's is twice that; Table 1
 has others. The paper's text does not mention exponential smoothing; the public
 Marian recipe whose settings it has smooths at 1e-4. `tiny` trains its
-Transformer for the paper's 8 epochs and its RNN for 4, until curves are flat,
-and smooths at 2e-3, because a run has fewer updates. It validates more often.
-At high rates its loss rises until the warm-up ends, after a fifth of the run,
-and falls again: its patience outlasts that. `small` stops after fewer epochs to
-save time, and does not smooth. Neither has dropout:
-in so few epochs nothing overfits.
+Transformer for the paper's 8 epochs and its RNN for 4, until curves rise by
+little, and smooths at 2e-3, because a run has fewer updates. It validates more
+often. At high rates its loss rises until the warm-up ends, after a fifth of the
+run, and falls again: its patience outlasts that. `small` stops after fewer
+epochs to save time, and does not smooth. Neither has dropout: in so few epochs
+nothing overfits.
 """
 
 import dataclasses

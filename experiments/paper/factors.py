@@ -65,6 +65,10 @@ from stale_adam.training.record import best, reached, virtual_speed
 Pairs = Sequence[tuple[Record, Record]]  # Synchronous and global.
 Lines = dict[str, Sequence[Sequence[float]]]  # Of a panel, by label.
 
+CAPTION = (
+  'Lines are means over the seeds, bands reach from the lowest to the highest '
+  'seed. A line ends where one of the global runs does not get to the target.'
+)
 SEEDS, MORE_SEEDS = range(5), range(10)
 PAIR = (paper.SYNC, paper.GLOBAL)
 RATES = {

@@ -57,7 +57,8 @@ def matching(
 
 def seconds(wanted: Sequence[Settings], records: Stored) -> float | None:
   """Expected seconds of runs, from finished ones; None if unknown."""
-  took = {run.model: records.durations(run.model) for run in wanted}
+  models = {run.model for run in wanted}
+  took = {model: records.durations(model) for model in models}
   if not all(took.values()):
     return None
   epochs = lambda run: runs.at(records.scale, run).budget.epochs

@@ -177,6 +177,8 @@ def _times(records: Records, slow: Settings, fast: Settings) -> str:
   taken = records.paired(slow, fast, lambda r: seconds_to(r, goal))
   if not taken[0]:
     return records.missing
+  if not goal:
+    return '-'
   return 'never' if None in taken[1] else ratio(*taken).text(digits=2)
 
 

@@ -73,20 +73,23 @@ def complete(
 
   Raises:
     resume.Interrupted: after a signal, when the state of the run is saved.
-    FileExistsError: if the directory of a run holds another unfinished one.
+    FileExistsError: when the others are made, if directories hold other runs,
+      finished or not, than those that they are for.
     OSError: if something cannot be written; names what is saved.
   """
   began, waits = time.monotonic(), False
   make = _Maker(records, data_dir, root, overwrite, save_seconds)
-  pending = plan.todo(wanted, records)
+  refused: dict[Settings, str] = {}  # By what their directory holds.
+  todo = lambda some: [r for r in plan.todo(some, records) if r not in refused]
+  pending = todo(wanted)
   count = len(pending)
-  while pending or (pending := plan.todo(then(), records)):
+  while pending or (pending := todo(then())):
     count = max(count, len(pending))
     busy: list[Settings] = []
     groups = sweeps.groups(records.scale, pending, together, make.resumable)
     for i, group in enumerate(groups):
       # Another process may have made some in the meantime.
-      group = plan.todo(group, records)
+      group = todo(group)
       while len(group) > 1 and plan.too_late(group, records, began, minutes):
         del group[-1]
       if not group:
@@ -98,14 +101,22 @@ def complete(
         return
       left = [*busy, *itertools.chain(*groups[i:])]
       number = f'[{count - len(left) + 1}/{count}]'
-      held, holder = make(group, number, left)
+      try:
+        held, holder = make(group, number, left)
+      except FileExistsError as error:
+        print(f'not made: {error}', flush=True)
+        refused |= dict.fromkeys(group, str(error))
+        continue
       busy += held
     if busy and len(busy) == len(pending):
       if not waits:
         print(f'\nwaits for {len(busy)} runs by others: {holder}', flush=True)
       waits = True
       time.sleep(_POLL_SECONDS)
-    pending = plan.todo(pending, records)
+    pending = todo(pending)
+  if refused:
+    causes = '\n'.join(dict.fromkeys(refused.values()))
+    raise FileExistsError(f'runs not made, {len(refused)}:\n{causes}')
 
 
 class _Maker(NamedTuple):

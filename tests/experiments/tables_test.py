@@ -101,6 +101,22 @@ def test_no_run_is_begun_that_would_end_too_late(made, tmp_path, capsys):
   assert made == [runs.name('micro', run) for run in wanted[:2]]
 
 
+def test_what_a_directory_holds_stops_no_other_run(made, tmp_path, monkeypatch):
+  wanted = runs.seeds([runs.base('rnn', paper.SYNC)])[:2]
+  records, make = Stored('micro', tmp_path), execute.execute
+
+  def refuse(settings, *args, **more):
+    if settings.seed == 0:
+      raise FileExistsError('the directory holds another run')
+    return make(settings, *args, **more)
+
+  monkeypatch.setattr(execute, 'execute', refuse)
+  with pytest.raises(FileExistsError, match='not made, 1:\n.*another'):
+    work.complete(wanted, records, None, tmp_path)
+  assert made == [runs.name('micro', wanted[1])]
+  assert records.get(wanted[0]) is None and records.get(wanted[1])
+
+
 def test_only_chooses_runs_by_name():
   wanted = runs.seeds([runs.base(m, paper.SYNC) for m in paper.LEARNING_RATE])
   assert plan.only(wanted, 'micro', None) == wanted

@@ -129,7 +129,11 @@ class Writer:
     self._markdown = markdown_it.MarkdownIt('js-default')
     loader = jinja2.FileSystemLoader(HERE / 'templates')
     self._templates = jinja2.Environment(
-      loader=loader, autoescape=True, undefined=jinja2.StrictUndefined
+      loader=loader,
+      autoescape=True,
+      undefined=jinja2.StrictUndefined,
+      trim_blocks=True,
+      lstrip_blocks=True,
     )
     self._templates.filters |= {'number': number, 'plain': plain}
     self.runs = list(read(results / 'records'))

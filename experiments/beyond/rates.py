@@ -20,7 +20,7 @@ warm-up, too, by several ticks of the schedule per update; beside real
 staleness, the artificial one of Figure 2. The third has what the paper says of
 its schedule (Tables 1, 3 and 5, Figure 3) under the shortest of these: at one
 to four times the base rate, and with 4x global accumulation. The last column is
-the ratio of times to 98.1% of synchronous BLEU. The last table asks whether
+the ratio of times to 98.1% of synchronous BLEU. The fourth table asks whether
 another language pair, on which staleness costs little at the base rate, loses
 more at the next higher one, or with the short warm-up. The RNN has no warm-up,
 and at `tiny` fails with staleness 3 at the highest rate of Table 1: the last

@@ -102,6 +102,7 @@ def assert_close(found, wanted):
   )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'case',
   [(4, 1, 1), (3, 2, 5), (4, 2, 4, True), (3, 1, 2, False, 3)],

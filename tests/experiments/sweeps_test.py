@@ -32,6 +32,7 @@ RATES = [
 WANTED = runs.seeds(RATES)
 
 
+@pytest.mark.slow
 def test_runs_that_differ_in_rate_and_seed_alone_are_a_group():
   other = runs.base('transformer', paper.ASYNC)
   optimizer = dataclasses.replace(BASE, optimizer='lion')
@@ -79,6 +80,7 @@ def a_group(scale, name, count=4):
   return settings, group, next(legs.Leg([part] * count, versions).rows())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('name', [paper.ASYNC, paper.GLOBAL, paper.SYNC])
 def test_the_predicted_state_is_that_of_the_sweep(name):
   """At `tiny`, but for a counter or two."""

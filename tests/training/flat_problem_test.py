@@ -60,6 +60,7 @@ def sizes(form):
   return [x.shape for x in jax.tree.leaves(shapes)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
   'per_push', [None, methods.compensate_delay()], ids=['sum', 'compensated']
 )

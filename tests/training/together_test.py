@@ -191,6 +191,7 @@ def test_smoothed_runs_leave_what_they_leave_alone(tmp_path, monkeypatch):
     agree(found, its, equal=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('first', ['together', 'alone'])
 def test_a_run_goes_on_in_another_way(first, tmp_path):
   """Alone what broke together, and the other way round."""
@@ -209,6 +210,7 @@ def test_a_run_goes_on_in_another_way(first, tmp_path):
   agree(left(out / '0'), left(tmp_path / 'whole' / '0'), equal=False)
 
 
+@pytest.mark.slow
 def test_runs_end_by_their_own_patience(tmp_path):
   """The others go on; those that are left are trained in a smaller program."""
   policy = COMMUNICATIONS['asynchronous']

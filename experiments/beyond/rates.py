@@ -47,7 +47,10 @@ RATES = (0.0003, 0.00045, 0.0006, 0.0012)  # The paper's, as in its Table 1.
 NEAR = list(paper.TABLE3['transformer', paper.SYNC].hours)[-1]
 NEAR /= paper.TABLE3['transformer', paper.SYNC].best_bleu  # A target.
 PAIR = 'en-fi'
-CAPTION = 'Points are means over the seeds.'
+CAPTION = (
+  'Points are means over the seeds. In the first row asynchronous training has '
+  'as many batches per update, and staleness 3.'
+)
 SYNC, ASYNC = 'synchronous', 'asynchronous'
 BATCHES = {  # Of an update: equally large ones of both kinds.
   4: {
@@ -72,10 +75,9 @@ KINDS = {
 
 
 REPAIRED = '4x global'
-ALL_KINDS = KINDS | {
-  'plain asynchronous': runs.COMMUNICATIONS[paper.ASYNC],
-  REPAIRED: runs.COMMUNICATIONS[paper.GLOBAL],
-}
+REPAIR = {REPAIRED: runs.COMMUNICATIONS[paper.GLOBAL]}
+PLAIN = {'plain asynchronous': runs.COMMUNICATIONS[paper.ASYNC]}
+ALL_KINDS = KINDS | PLAIN | REPAIR
 # Rate and ticks of the other pair.
 OTHER = ((RATES[0], 1), (RATES[1], 1), (RATES[0], TICKS[-1]))
 HIGHEST = list(paper.TABLE1)[-1]
@@ -222,18 +224,21 @@ def _warmup(records: Records, run: Settings) -> int:
 
 
 def draw(path: Path, records: Records) -> None:
-  """Draw BLEU over the rate for either batch, and over the warm-up by rate."""
+  """Draw BLEU over the rate, and over the warm-up by rate."""
   known = lambda points: {x: y for x, y in points.items() if y is not None}
   line = lambda points: (list(points), list(points.values()))
   batches, schedules = {}, {}
-  for count, of in BATCHES.items():
-    lines = batches.setdefault(f'{count} batches per update', {})
+  for title, of, ticks in (
+    ('4 batches per update', BATCHES[4] | REPAIR, 1),
+    ('4 batches, short warm-up', BATCHES[4] | REPAIR, TICKS[-1]),
+    ('16 batches per update', BATCHES[16], 1),
+  ):
+    lines = batches.setdefault(title, {})
     for kind, communication in of.items():
-      made = {rate: declare(rate, communication) for rate in RATES}
-      found = {
-        rate * records.rate_factor: records.mean(run)
-        for rate, run in made.items()
-      }
+      found = {}
+      for rate in RATES:
+        run = declare(rate, communication, ticks_per_update=ticks)
+        found[rate * records.rate_factor] = records.mean(run)
       lines[kind] = line(known(found))
   for rate in LOWER:
     title = f'4 batches per update, rate {rate * records.rate_factor:.3g}'

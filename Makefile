@@ -1,5 +1,5 @@
 # make demo    the main job on the embedded corpus, in three minutes
-# make check   lint, types and the fast tests, in a minute
+# make check   lint, types and the fast tests; the first time compiles
 # make test    lint, types and all tests: everything CI runs
 # make cluster the tests of the Ray cluster, which it installs
 # make format  rewrites what ruff can

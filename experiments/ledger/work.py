@@ -78,9 +78,10 @@ def complete(
     OSError: if something cannot be written; names what is saved.
   """
   began, waits = time.monotonic(), False
-  make = _Maker(records, data_dir, root, overwrite, save_seconds)
-  refused: dict[Settings, str] = {}  # By what their directory holds.
-  todo = lambda some: [r for r in plan.todo(some, records) if r not in refused]
+  make = _Maker(records, data_dir, root, overwrite, save_seconds, {})
+  todo = lambda some: plan.todo(
+    (r for r in some if r not in make.refused), records
+  )
   pending = todo(wanted)
   count = len(pending)
   while pending or (pending := todo(then())):
@@ -101,12 +102,7 @@ def complete(
         return
       left = [*busy, *itertools.chain(*groups[i:])]
       number = f'[{count - len(left) + 1}/{count}]'
-      try:
-        held, holder = make(group, number, left)
-      except FileExistsError as error:
-        print(f'not made: {error}', flush=True)
-        refused |= dict.fromkeys(group, str(error))
-        continue
+      held, holder = make(group, number, left)
       busy += held
     if busy and len(busy) == len(pending):
       if not waits:
@@ -114,19 +110,27 @@ def complete(
       waits = True
       time.sleep(_POLL_SECONDS)
     pending = todo(pending)
-  if refused:
-    causes = '\n'.join(dict.fromkeys(refused.values()))
-    raise FileExistsError(f'runs not made, {len(refused)}:\n{causes}')
+  make.check()
 
 
 class _Maker(NamedTuple):
-  """Makes runs, and saves their records; the fields are as of `complete`."""
+  """Makes runs, and saves their records; the fields are as of `complete`.
+
+  `refused` collects those whose directory holds something else, and why.
+  """
 
   records: Stored
   data_dir: str | None
   root: Path
   overwrite: bool
   save_seconds: float
+  refused: dict[Settings, str]
+
+  def check(self) -> None:
+    """Raises FileExistsError if runs were refused."""
+    if self.refused:
+      causes = '\n'.join(dict.fromkeys(self.refused.values()))
+      raise FileExistsError(f'runs not made, {len(self.refused)}:\n{causes}')
 
   def out(self, run: Settings) -> Path:
     """The directory of a run."""
@@ -158,8 +162,14 @@ class _Maker(NamedTuple):
           continue
         if self.records.get(run) is None:
           own.append(run)
-      if own:
-        self._train(own, f'{number} {{}}; {plan.time_left(left, self.records)}')
+      try:
+        if own:
+          said = f'{number} {{}}; {plan.time_left(left, self.records)}'
+          self._train(own, said)
+      except FileExistsError as error:
+        print(f'not made: {error}', flush=True)
+        missing = plan.todo(own, self.records)
+        self.refused.update(dict.fromkeys(missing, str(error)))
     return busy, holder
 
   def _train(self, group: list[Settings], said: str) -> None:

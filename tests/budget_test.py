@@ -10,13 +10,13 @@ import pytest
 
 @pytest.fixture
 def costly(clock):
-  clock.append(3)
+  clock.append(8)
 
 def test_cheap(clock):
-  clock.append(4)
+  clock.append(14)
 
 def test_with_its_fixture(costly, clock):
-  clock.append(3)
+  clock.append(8)
 
 @pytest.mark.slow
 def test_marked(clock):
@@ -63,7 +63,7 @@ def test_a_test_above_the_budget_says_what_to_do(outcomes):
   (passed,), (over, own) = outcomes('-m', 'not slow')
   assert passed.head_line == 'test_cheap'
   assert over.head_line == 'test_with_its_fixture'
-  assert '6.0 s of processor time, 5 s allowed' in over.longreprtext
+  assert '16.0 s of processor time, 15 s allowed' in over.longreprtext
   assert '@pytest.mark.slow' in over.longreprtext
   assert 'assert not' in own.longreprtext
 

@@ -19,12 +19,12 @@ quarter of the updates. The second table has four batches and as short a
 warm-up, too, by several ticks of the schedule per update; beside real
 staleness, the artificial one of Figure 2. The third has what the paper says of
 its schedule (Tables 1, 3 and 5, Figure 3) under the shortest of these: at two
-thirds to four times the base rate, and with 4x global accumulation. Its last column is
-the ratio of times to 98.1% of synchronous BLEU. The fourth table asks whether
-another language pair, on which staleness costs little at the base rate, loses
-more at the next higher one, or with the short warm-up. The RNN has no warm-up,
-and at `tiny` fails with staleness 3 at the highest rate of Table 1: the last
-lines ask whether a warm-up is what it lacks. One seed, or more where other
+thirds to four times the base rate, and with 4x global accumulation. Its last
+column is the ratio of times to 98.1% of synchronous BLEU. The fourth table asks
+whether another language pair, on which staleness costs little at the base rate,
+loses more at the next higher one, or with the short warm-up. The RNN has no
+warm-up, and at `tiny` fails with staleness 3 at the highest rate of Table 1: the
+last lines ask whether a warm-up is what it lacks. One seed, or more where other
 tables have them. 74 runs, 20 of them also in Tables 1 and 4, Figures 2 and 3,
 `workers`, `factors` and `clusters`; about two hours and a half on two processor
 cores at `tiny`.

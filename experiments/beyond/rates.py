@@ -23,11 +23,11 @@ thirds to four times the base rate, and with 4x global accumulation. Its last
 column is the ratio of times to 98.1% of synchronous BLEU. The fourth table asks
 whether another language pair, on which staleness costs little at the base rate,
 loses more at the next higher one, or with the short warm-up. The RNN has no
-warm-up, and at `tiny` fails with staleness 3 at the highest rate of Table 1: the
-last lines ask whether a warm-up is what it lacks. One seed, or more where other
-tables have them. 74 runs, 20 of them also in Tables 1 and 4, Figures 2 and 3,
-`workers`, `factors` and `clusters`; about two hours and a half on two processor
-cores at `tiny`.
+warm-up, and at `tiny` fails with staleness 3 at the highest rate of Table 1:
+the last lines ask whether a warm-up is what it lacks. One seed, or more where
+other tables have them. 74 runs, 20 of them also in Tables 1 and 4, Figures 2
+and 3, `workers`, `factors` and `clusters`; about two hours and a half on two
+processor cores at `tiny`.
 """
 
 import functools

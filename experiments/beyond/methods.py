@@ -4,10 +4,13 @@
 
 Question: which of the published methods help a Transformer under Adam, which
 help SGD with momentum, and which go together with global accumulation? All runs
-see the same words, on the paper's cluster unless the table says otherwise, with
+have as many words, on the paper's cluster unless the table says otherwise, with
 four workers. Methods with local updates push one change for four batches. The
 constants are in `experiments.ledger.methods`: those of the source where it has
-some that fit.
+some that fit. The rate warms up for a quarter of the scale's usual updates, and
+decays after as many: with the usual warm-up of `tiny`, staleness costs little
+at the best rate ([rates](rates.md)), and nothing is left to repair. One row has
+that warm-up.
 
 Words count when their push arrives, used or not; work that a policy has
 abandoned is paid in time alone. Words/s are those that updates use. Dropped is
@@ -16,19 +19,22 @@ the share of gradients that no update uses, of pushes and of abandoned work.
 Every row has the best of three learning rates or more, by short runs of three
 epochs: the highest BLEU, and the lowest loss where that is equal. While the
 best is at an end of the grid, a rate beyond it is tried, too, twice at most.
-The grid is the same for all that run Adam, times the factor by which a method
-lowers the rate at staleness 3, such as 3 for 1 / tau. An update of four times
-the batches spends four times as many of them on the warm-up, which weighs more
-in a short run: a rank correlation says how well short runs foretell full ones.
+The grid is the same for all that run Adam, divided by what a method multiplies
+the rate by at staleness 3, such as 1/3 for 1 / tau. An update of four times the
+batches spends four times as many of them on the warm-up, which weighs more in a
+short run: a rank correlation says how well short runs foretell full ones.
+Parameters are smoothed by the update, too: over more words where an update has
+more.
 
-The best rate is then run in full. The ten best methods get three seeds. They
-are those with the best validation BLEU of the first seed, which favours the
-lucky: see the test. They also run with 16 workers, and the three best that
-leave the policy alone sum four pushes; both at the best of three rates or more,
-found in the same way. Policies, and those of the ten that depend on staleness,
-also run on clusters whose workers are unequal, at the rate that they have on
-the paper's. T-Fixup, a Transformer that needs no warm-up, is compared with one
-that has none.
+The best rate is then run in full. The ten best methods get three seeds: of
+those that change anything on this cluster (`rows.IDLE` names the others), and
+by the best validation BLEU of the first seed, which favours the lucky: see the
+test. They also run with 16 workers, and the three best that leave the policy
+alone sum four pushes; both at the best of three rates or more, found in the
+same way. Policies, and those of the ten that depend on staleness, also run on
+clusters whose workers are unequal, at the rate that they have on the paper's.
+T-Fixup, a Transformer that needs no warm-up, is compared with one that has
+none.
 
 Targets are 95% of the mean best BLEU of synchronous training. The clock charges
 nothing for what workers and server compute besides gradients, and the
@@ -49,6 +55,7 @@ from experiments.beyond.rows import (
   COLD,
   CROWDED,
   GROUPS,
+  IDLE,
   POLICIES,
   ROWS,
   STALENESS,
@@ -76,11 +83,15 @@ RUNS = [*rows.declared(ROWS), *rows.declared(COLD)]
 
 
 def ranked(records: Records, known: Mapping[str, Settings]) -> list[str]:
-  """Methods by the BLEU of their full run; nothing until all rows have one."""
+  """Methods that change anything, by the BLEU of their full run.
+
+  Nothing until all rows have one.
+  """
   found = {name: records.get(run) for name, run in known.items()}
   if len(found) < len(ROWS) or not all(found.values()):
     return []
-  return sorted(METHODS, key=lambda name: -best(found[name]))
+  active = [name for name in METHODS if name not in IDLE]
+  return sorted(active, key=lambda name: -best(found[name]))
 
 
 @dataclasses.dataclass(frozen=True)

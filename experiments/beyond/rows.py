@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from experiments.ledger import runs, scales
 from experiments.ledger.records import Record, Records
@@ -14,15 +15,26 @@ from stale_adam.training import record as record_lib
 SHORT = 3.0  # Epochs.
 BEYOND = 2  # Rates that may follow at either end of a grid.
 # On the paper's scale: another scale multiplies them as it does Adam's.
-ADAM = (0.00015, 0.0003, 0.0006)
-SGD = (0.01, 0.03, 0.1)
+ADAM = (0.0002, 0.0003, 0.00045)
 MOMENTUM = (0.001, 0.003, 0.01)
+SGD = (0.01, 0.03, 0.1)  # Momentum of 0.9 multiplies a step by ten.
+NESTEROV = (0.004, 0.012, 0.04)  # Delayed, by 2.5 with four workers.
+QUARTER = {'ticks_per_update': 4}  # Of the warm-up, and until the rate decays.
 
 PLAIN = runs.COMMUNICATIONS[paper.ASYNC]
 LATE = Communication(paper.WORKERS, pull_every=2)
 LOCAL = runs.COMMUNICATIONS[paper.LOCAL]
 BUFFERED = Communication(paper.WORKERS, 4, 4)
 ROUNDS = Communication(paper.WORKERS, 4, synchronous=True)
+STALE = (paper.WORKERS - 1) / PLAIN.pushes_per_update  # Mean staleness.
+
+Weight = Callable[[float], float]
+inverse: Weight = lambda staleness: 1 / max(1.0, staleness)
+polynomial: Weight = lambda staleness: (1 + staleness) ** -0.5
+exponential: Weight = lambda staleness: math.exp(-0.5 * staleness)
+hinge: Weight = lambda staleness: 1 / (1 + 10 * max(0.0, staleness - 4))
+half: Weight = lambda staleness: 0.5
+one: Weight = lambda staleness: 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,18 +46,18 @@ class Row:
     rates: on the paper's scale.
     communication: of the run.
     optimizer: of the server, if the method has none.
-    reduced: by how much the method lowers the rate at staleness 3.
+    weight: by which the method multiplies the rate at a staleness.
     model: that is trained.
-    warm: whether the rate warms up.
+    more: settings that differ from the scale's.
   """
 
   method: str
   rates: tuple[float, ...] = ADAM
   communication: Communication = PLAIN
   optimizer: str = 'adam'
-  reduced: float = 1.0
+  weight: Weight = one
   model: str = 'transformer'
-  warm: bool = True
+  more: Mapping[str, Any] = dataclasses.field(default_factory=QUARTER.copy)
 
   def run(self, rate: float) -> Settings:
     """The full run at a rate."""
@@ -55,7 +67,7 @@ class Row:
       learning_rate=rate,
       method=self.method,
       optimizer=self.optimizer,
-      **({} if self.warm else {'warmup_updates': 0}),
+      **self.more,
     )
 
   def beyond(self, end: int) -> list[float]:
@@ -66,9 +78,9 @@ class Row:
     return [self.rates[-1] * factor**n for n in range(1, BEYOND + 1)]
 
 
-def _rows(*names: str, times: float = 1.0) -> dict[str, Row]:
-  rates = tuple(times * rate for rate in ADAM)
-  return {name: Row(name, rates, reduced=times) for name in names}
+def _rows(*names: str, weight: Weight = one) -> dict[str, Row]:
+  rates = tuple(rate / weight(STALE) for rate in ADAM)
+  return {name: Row(name, rates, weight=weight) for name in names}
 
 
 SYNCHRONOUS = 'synchronous'
@@ -82,14 +94,15 @@ BASES = {
   'asynchronous, 4x local, 4x global': Row('none', ADAM, BUFFERED),
   'synchronous, 4x local': Row('none', ADAM, ROUNDS),
   'asynchronous, pulling late': Row('none', ADAM, LATE),
+  'asynchronous, four times the warm-up': Row('none', more={}),
 }
 # They depend on staleness, or on what has changed meanwhile.
 STALENESS = {
-  **_rows('scale_by_staleness', times=3),
-  **_rows('weight polynomial', times=2),
-  **_rows('weight exponential', times=4.5),
-  **_rows('weight hinge', times=11),
-  **_rows('fadas', times=3),
+  **_rows('scale_by_staleness', weight=inverse),
+  **_rows('weight polynomial', weight=polynomial),
+  **_rows('weight exponential', weight=exponential),
+  **_rows('weight hinge', weight=hinge),
+  **_rows('fadas', weight=inverse),
   **_rows(
     'scale_by_staleness per push',
     'adapt_to_delay',
@@ -97,10 +110,20 @@ STALENESS = {
     'scale_by_distance',
     'compensate_delay',
     'compensate_delay adaptive',
-    'reduce_by_gap',
+    'reduce_by_gap of Adam',
     'average_workers',
   ),
 }
+# With four equal workers these multiply by 0.98 or more, add less than 1% to a
+# gradient, or weight the gradients of Adam, whose moments cancel that.
+IDLE = (
+  'weight hinge',
+  'adapt_to_delay',
+  'compensate_delay',
+  'compensate_delay adaptive',
+  'scale_by_staleness per push',
+  'scale_by_distance',
+)
 OTHERS = _rows(
   'predict_weights', 'drop_gradients', 'keep_dropped', 'send_signs', 'quantise'
 )
@@ -108,6 +131,7 @@ POLICIES = {
   **_rows(
     'BackupWorkers',
     'DropStale',
+    'DropStale N-1',
     'DropStale 0',
     'FirstWorkers',
     'FreshPushes',
@@ -117,7 +141,7 @@ POLICIES = {
     'StaleSynchronous 3',
     'OneRoundLate',
   ),
-  **_rows('softsync', times=2),
+  **_rows('softsync', weight=half),
 }
 LATER = {
   'torn_reads': Row('torn_reads', ADAM, LATE),
@@ -140,17 +164,23 @@ WITHOUT_ADAM = {
   **{
     f'{name}, momentum': Row(name, MOMENTUM, PLAIN, 'momentum')
     for name in (
-      'scale_by_staleness per push',
+      'scale_by_distance',
       'compensate_delay',
       'compensate_delay adaptive',
       'reduce_by_gap',
       'average_workers',
     )
   },
+  'scale_by_staleness per push, momentum': Row(
+    'scale_by_staleness per push',
+    tuple(rate / inverse(STALE) for rate in MOMENTUM),
+    optimizer='momentum',
+    weight=inverse,
+  ),
   'dana': Row('dana', MOMENTUM),
   'smega2': Row('smega2', MOMENTUM),
-  'delayed_nesterov': Row('delayed_nesterov', SGD),
-  'adaptive_revision': Row('adaptive_revision', MOMENTUM),
+  'delayed_nesterov': Row('delayed_nesterov', NESTEROV),
+  'adaptive_revision': Row('adaptive_revision', SGD),
   'elastic_average': Row('elastic_average', SGD, LOCAL),
   'compress_deeply': Row('compress_deeply', MOMENTUM),
   'average_models': Row('average_models', SGD, ROUNDS),
@@ -173,7 +203,11 @@ CROWDED = [SYNCHRONOUS, 'asynchronous', 'asynchronous, 4x global']
 # Without warm-up: a Transformer, and one with small initial weights.
 COLD = {
   f'{model}, {way}': Row(
-    'none', ADAM, runs.COMMUNICATIONS[way], model=model, warm=False
+    'none',
+    ADAM,
+    runs.COMMUNICATIONS[way],
+    model=model,
+    more={'warmup_updates': 0},
   )
   for model in ('transformer', 'tfixup')
   for way in (paper.SYNC, paper.ASYNC, paper.GLOBAL)
@@ -181,11 +215,15 @@ COLD = {
 
 
 def with_more_workers(row: Row, rate: float, workers: int) -> Row:
-  """The row with more workers, around half of the rate that it had."""
+  """The row with more workers, around half of the rate that it had.
+
+  That is the rate times the method's weight, at the staleness of so many.
+  """
   more = {'workers': workers}
   if row.communication.global_accumulation > 1:
     more['global_accumulation'] = workers
   numbers = dataclasses.replace(row.communication, **more)
+  rate *= row.weight(STALE) / row.weight(workers - 1)
   rates = tuple(rate * times for times in (0.25, 0.5, 1.0))
   return dataclasses.replace(row, communication=numbers, rates=rates)
 
@@ -193,10 +231,11 @@ def with_more_workers(row: Row, rate: float, workers: int) -> Row:
 def with_accumulation(row: Row, rate: float) -> Row:
   """The row with 4x global accumulation, which leaves staleness 0.75.
 
-  There the method lowers the rate little, if at all.
+  Its rates are around the one that it had, times the method's weight.
   """
   numbers = dataclasses.replace(row.communication, global_accumulation=4)
-  rates = tuple(rate / row.reduced * times for times in (0.5, 1.0, 2.0))
+  rate *= row.weight(STALE) / row.weight(STALE / 4)
+  rates = tuple(rate * times for times in (0.5, 1.0, 2.0))
   return dataclasses.replace(row, communication=numbers, rates=rates)
 
 

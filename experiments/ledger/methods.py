@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import optax
 
 from stale_adam import methods
+from stale_adam import optimizer as optimizer_lib
 from stale_adam.policy import Communication
 
 
@@ -132,11 +133,22 @@ def _deep(run: Run) -> dict[str, Any]:
   return {'worker': worker, 'optimizer': optax.sgd(run.schedule)}
 
 
+def _keep(run: Run) -> dict[str, Any]:
+  """A worker updates once a push: meanwhile, the server does for all workers.
+
+  Both then have the same rate at the same time.
+  """
+  ticks = max(1, run.workers // run.communication.pushes_per_update)
+  schedule = optimizer_lib.ticking(run.schedule, ticks)
+  return {'worker': methods.keep_dropped(_own_adam(schedule))}
+
+
 _half = lambda n: max(1, n // 2)
 _fewer = lambda n: max(1, n - 1)
 _all = lambda n: n
 # Of the workers.
-_adam = lambda run: optax.adam(run.local_schedule, b1=0.9, b2=0.98, eps=1e-9)
+_own_adam = functools.partial(optax.adam, b1=0.9, b2=0.98, eps=1e-9)
+_adam = lambda run: _own_adam(run.local_schedule)
 _sgd = lambda run: optax.sgd(run.local_schedule)
 _push = functools.partial(_part, 'per_push')
 _worker = functools.partial(_part, 'worker')
@@ -151,7 +163,7 @@ NAMED: Mapping[str, Method] = {
   'weight exponential': _after(
     lambda r: methods.weight_by_staleness('exponential')
   ),
-  'weight hinge': _after(lambda r: methods.weight_by_staleness('hinge', b=2.0)),
+  'weight hinge': _after(lambda r: methods.weight_by_staleness('hinge')),
   'adapt_to_delay': _after(lambda r: methods.adapt_to_delay(r.workers)),
   'correct_rate': _after(lambda r: methods.correct_rate(max(1, 5 * r.warmup))),
   'scale_by_distance': _push(lambda r: methods.scale_by_distance()),
@@ -161,7 +173,8 @@ NAMED: Mapping[str, Method] = {
   'compensate_delay adaptive': _push(
     lambda r: methods.compensate_delay(2.0, 0.95)
   ),
-  'reduce_by_gap': _push(lambda r: methods.reduce_by_gap(0.98)),
+  'reduce_by_gap': _push(lambda r: methods.reduce_by_gap()),
+  'reduce_by_gap of Adam': _push(lambda r: methods.reduce_by_gap(0.98)),
   'average_workers': _push(lambda r: methods.average_workers(r.workers)),
   'predict_weights': _reply(
     lambda r: methods.predict_weights(r.schedule, r.staleness)
@@ -170,8 +183,10 @@ NAMED: Mapping[str, Method] = {
   'BackupWorkers': _policy(
     methods.BackupWorkers, lambda n: (min(1, n - 1),), _fewer
   ),
-  'DropStale': _policy(methods.DropStale, lambda n: (n - 1,)),
-  'DropStale 0': _policy(methods.DropStale, lambda n: (0, n), _all),  # Rennala.
+  'DropStale': _policy(methods.DropStale, lambda n: (n,)),
+  # Ringmaster's and Rennala's rules.
+  'DropStale N-1': _policy(methods.DropStale, lambda n: (n - 1,)),
+  'DropStale 0': _policy(methods.DropStale, lambda n: (0, n), _all),
   'FirstWorkers': _policy(methods.FirstWorkers, lambda n: (_fewer(n),), _fewer),
   'FreshPushes': _policy(methods.FreshPushes, lambda n: (n,), _all),
   'FirstToFinish': _policy(methods.FirstToFinish, lambda n: (_half(n),), _half),
@@ -212,7 +227,7 @@ NAMED: Mapping[str, Method] = {
   ),
   # Compression.
   'drop_gradients': _worker(lambda r: methods.drop_gradients()),
-  'keep_dropped': _worker(lambda r: methods.keep_dropped(_adam(r))),
+  'keep_dropped': Method(_keep),
   'send_signs': _worker(lambda r: methods.send_signs()),
   'quantise': _worker(lambda r: methods.quantise()),
   'compress_deeply': _instead(_deep),

@@ -111,8 +111,8 @@ class Settings:
     'Optimizer that the server runs.', 'adam', choices=tuple(optimizer.NAMED)
   )
   method: str = _setting(
-    'Method against staleness, with the constants of its source; see '
-    'stale_adam.methods.',
+    'Method against staleness, with constants of its source where it has some '
+    'that fit; see stale_adam.methods.',
     'none',
     choices=tuple(methods.NAMED),
   )
@@ -208,6 +208,7 @@ class Settings:
     batches = methods.batches_per_update(self.method, self.communication)
     share = max(4, batches) / self.communication.workers
     local = optimizer.inverse_sqrt(peak, *(round(share * x) for x in spans))
+    local = optimizer.ticking(local, self.ticks_per_update)
     known = made, schedule, local, peak, self.warmup_updates
     run = methods.Run(self.communication, *known)
     return methods.arguments(self.method, run)

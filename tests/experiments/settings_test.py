@@ -9,6 +9,7 @@ import typing
 import absl.flags
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import toys
 from invented import ALL
@@ -334,6 +335,32 @@ def test_warm_up_follows_the_method_and_the_worker():
     schedule = seen[-1].local_schedule
     assert schedule(peak - 1) == pytest.approx(0.0045)
     assert schedule(peak // 2 - 1) == pytest.approx(0.00225)
+
+
+def test_a_worker_that_keeps_what_it_drops_has_the_rate_of_the_server(
+  monkeypatch,
+):
+  """It updates on its own pushes: one of 4, or 16, updates of the server."""
+  made, keep = [], methods.methods.keep_dropped
+  adam = lambda schedule, **_: made.append(schedule) or optax.sgd(schedule)
+  monkeypatch.setattr(methods, '_own_adam', adam)
+  monkeypatch.setattr(methods.methods, 'keep_dropped', keep)
+  for numbers, each in (
+    (Communication(4), 4),
+    (Communication(16), 16),
+    (Communication(4, 1, 4), 1),
+  ):
+    for ticks in (1, 4):
+      settings = scales.settings(
+        *('tiny', 'transformer'),
+        communication=numbers,
+        method='keep_dropped',
+        ticks_per_update=ticks,
+      )
+      settings.transformation()
+      # By hand: after 400 updates of the server, and one more.
+      rate = 0.0045 * min(1, (400 * ticks + 1) / 1600)
+      assert made[-1](400 // each) == pytest.approx(rate, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -51,6 +51,25 @@ def _count(density: float, elements: int) -> int:
   return max(1, round(density * elements))
 
 
+def _largest(values: Any, count: Any) -> Any:
+  """The count-th largest of numbers that are not negative; NaN is the largest.
+
+  Without sorting: the bits of such numbers are in their order. From the highest
+  bit on, each is set if so many numbers are then at least as large. On a CPU,
+  reading 340,000 numbers 31 times takes 3.5 ms, `jax.lax.top_k` of 1% 67 ms.
+  """
+  bits = jnp.finfo(values.dtype).bits
+  kind = jnp.dtype(f'uint{bits}')
+  ordered = jax.lax.bitcast_convert_type(values, kind)
+
+  def fix(i: Any, found: Any) -> Any:
+    more = found | (jnp.ones((), kind) << (bits - 2 - i).astype(kind))
+    return jnp.where(jnp.sum(ordered >= more) >= count, more, found)
+
+  found = jax.lax.fori_loop(0, bits - 1, fix, jnp.zeros((), kind))
+  return jax.lax.bitcast_convert_type(found, values.dtype)
+
+
 def _nothing(params: Params, worker: int) -> Any:
   del worker
   return optax.tree.zeros_like(params)
@@ -92,8 +111,7 @@ def _drop(rate: float, gradient: Any, residual: Any) -> tuple[Any, Any]:
   """Split into (sent, rest); of every element one of them is 0."""
   total = jax.tree.map(jnp.add, gradient, residual)
   found = jnp.abs(ravel_pytree(total)[0])
-  count = _count(1 - rate, found.size)
-  keep = _above(jax.lax.top_k(found, count)[0][-1], total)
+  keep = _above(_largest(found, _count(1 - rate, found.size)), total)
   # Selected, not subtracted: nothing is lost to rounding.
   sent = jax.tree.map(lambda k, u: jnp.where(k, u, 0), keep, total)
   rest = jax.tree.map(lambda k, u: jnp.where(k, 0, u), keep, total)
@@ -259,8 +277,7 @@ def compress_deeply(
     found = jnp.abs(ravel_pytree(v)[0])
     counts = [_count(density, found.size) for density in densities]
     stage = jnp.minimum(state.count // pushes, len(counts) - 1)
-    found = jax.lax.top_k(found, max(counts))[0]
-    keep = _above(found[jnp.array(counts)[stage] - 1], v)
+    keep = _above(_largest(found, jnp.array(counts)[stage]), v)
     sent = jax.tree.map(lambda k, x: jnp.where(k, x, 0), keep, v)
     rest = lambda tree: jax.tree.map(
       lambda k, x: jnp.where(k, 0, x), keep, tree

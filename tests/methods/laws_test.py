@@ -31,6 +31,24 @@ KEEPING = {
 ALL = (methods.drop_gradients(0.0), lambda memory: memory)
 
 
+@pytest.mark.parametrize('dtype', ['float32', 'float16', 'bfloat16'])
+def test_what_is_dropped_is_decided_by_the_exact_quantile(dtype):
+  """For any share: the threshold is that of sorting, with equal ones and 0."""
+  draw = np.random.default_rng(3)
+  drawn = draw.normal(size=300) ** 3
+  drawn[:40], drawn[40:80], drawn[80:83] = 0.0, -0.5, 1e-30
+  g = {'x': jnp.asarray(drawn, dtype)}
+  size = np.abs(np.asarray(g['x'], np.float64))
+  for count in (1, 2, 7, 75, 150, 180, 220, 257, 258, 261, 299, 300):
+    worker = methods.drop_gradients(1 - count / 300)
+    memory = worker.init(g, 0)
+    _, sent, memory = worker.compute(lambda *_: (0.0, g), g, None, memory)
+    above = size >= np.sort(size)[-count]
+    assert sent['x'].dtype == g['x'].dtype
+    np.testing.assert_array_equal(sent['x'], np.where(above, g['x'], 0))
+    np.testing.assert_array_equal(memory['x'], np.where(above, 0, g['x']))
+
+
 @pytest.mark.parametrize('name', [*KEEPING, 'all'])
 def test_what_is_pushed_is_sent_or_remembered(name):
   """Exactly, in whole numbers: sent + residual = everything pushed.

@@ -17,7 +17,7 @@ BEYOND = 2  # Rates that may follow at either end of a grid.
 # On the paper's scale: another scale multiplies them as it does Adam's.
 ADAM = (0.0002, 0.0003, 0.00045)
 MOMENTUM = (0.001, 0.003, 0.01)
-SGD = (0.01, 0.03, 0.1)  # Momentum of 0.9 multiplies a step by ten.
+SGD = (0.01, 0.03, 0.1)  # Momentum makes updates 10 times as large.
 NESTEROV = (0.004, 0.012, 0.04)  # Delayed, by 2.5 with four workers.
 QUARTER = {'ticks_per_update': 4}  # Of the warm-up, and until the rate decays.
 

@@ -76,9 +76,10 @@ def test_killed_workers_are_replaced(method, caplog):
       if len(found) == 40:
         break
   check(*zip(*found, strict=True), **worker)
-  lost = [r for r in caplog.records if 'is lost' in r.getMessage()]
-  assert len(lost) == 3
-  assert f'worker {found[9][0].worker} on ' in lost[0].getMessage()
+  # Of two that are killed at once, either may be missed first.
+  lost = [r.args[0] for r in caplog.records if 'is lost' in r.getMessage()]
+  killed = [found[i][0].worker for i in (9, 10, 24)]
+  assert (sorted(lost[:2]), lost[2:]) == (sorted(killed[:2]), killed[2:])
 
 
 @pytest.mark.parametrize(

@@ -26,15 +26,14 @@ short run: a rank correlation says how well short runs foretell full ones.
 Parameters are smoothed by the update, too: over more words where an update has
 more.
 
-The best rate is then run in full. The ten best methods get three seeds: of
-those that change anything on this cluster (`rows.IDLE` names the others), and
-by the best validation BLEU of the first seed, which favours the lucky: see the
-test. They also run with 16 workers, and the three best that leave the policy
-alone sum four pushes; both at the best of three rates or more, found in the
-same way. Policies, and those of the ten that depend on staleness, also run on
-clusters whose workers are unequal, at the rate that they have on the paper's.
-T-Fixup, a Transformer that needs no warm-up, is compared with one that has
-none.
+The best rate is then run in full. The ten best methods get three seeds. They
+are those with the best validation BLEU of the first seed, which favours the
+lucky: see the test. They also run with 16 workers, and the three best that
+leave the policy alone sum four pushes; both at the best of three rates or more,
+found in the same way. Policies, and those of the ten that depend on staleness,
+also run on clusters whose workers are unequal, at the rate that they have on
+the paper's. T-Fixup, a Transformer that needs no warm-up, is compared with one
+that has none.
 
 Targets are 95% of the mean best BLEU of synchronous training. The clock charges
 nothing for what workers and server compute besides gradients, and the
@@ -55,7 +54,6 @@ from experiments.beyond.rows import (
   COLD,
   CROWDED,
   GROUPS,
-  IDLE,
   POLICIES,
   ROWS,
   STALENESS,
@@ -83,15 +81,11 @@ RUNS = [*rows.declared(ROWS), *rows.declared(COLD)]
 
 
 def ranked(records: Records, known: Mapping[str, Settings]) -> list[str]:
-  """Methods that change anything, by the BLEU of their full run.
-
-  Nothing until all rows have one.
-  """
+  """Methods by the BLEU of their full run; nothing until all rows have one."""
   found = {name: records.get(run) for name, run in known.items()}
   if len(found) < len(ROWS) or not all(found.values()):
     return []
-  active = [name for name in METHODS if name not in IDLE]
-  return sorted(active, key=lambda name: -best(found[name]))
+  return sorted(METHODS, key=lambda name: -best(found[name]))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,11 +5,10 @@
 Question: what does a method change if nothing else does? Four workers on real
 host threads train plainly asynchronously; the order of their arrivals is kept
 (`order/<scale>.npz`). Then each method that leaves workers and policy alone
-trains on the same batches in the same order, from the same parameters. Rates
-are the base rate times the factor by which a method lowers it at staleness 3;
-those of methods without Adam are the middle of their grid in `methods`. So
-differences from the run without a method, under Adam or momentum, are the
-method's. Three epochs.
+trains on the same batches in the same order, from the same parameters, with the
+schedule of `methods` and the middle rate of its grid there: times what a method
+multiplies it by, it is the same for all under Adam. So differences from the run
+without a method, under Adam or momentum, are the method's. Three epochs.
 """
 
 import dataclasses

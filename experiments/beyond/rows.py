@@ -114,16 +114,6 @@ STALENESS = {
     'average_workers',
   ),
 }
-# With four equal workers these multiply by 0.98 or more, add less than 1% to a
-# gradient, or weight the gradients of Adam, whose moments cancel that.
-IDLE = (
-  'weight hinge',
-  'adapt_to_delay',
-  'compensate_delay',
-  'compensate_delay adaptive',
-  'scale_by_staleness per push',
-  'scale_by_distance',
-)
 OTHERS = _rows(
   'predict_weights', 'drop_gradients', 'keep_dropped', 'send_signs', 'quantise'
 )

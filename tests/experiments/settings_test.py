@@ -341,10 +341,9 @@ def test_a_worker_that_keeps_what_it_drops_has_the_rate_of_the_server(
   monkeypatch,
 ):
   """It updates on its own pushes: one of 4, or 16, updates of the server."""
-  made, keep = [], methods.methods.keep_dropped
+  made = []
   adam = lambda schedule, **_: made.append(schedule) or optax.sgd(schedule)
   monkeypatch.setattr(methods, '_own_adam', adam)
-  monkeypatch.setattr(methods.methods, 'keep_dropped', keep)
   for numbers, each in (
     (Communication(4), 4),
     (Communication(16), 16),

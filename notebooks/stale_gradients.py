@@ -194,6 +194,7 @@ for rate, losses in zip(rates, jax.vmap(run)(rates).loss, strict=True):
 # gradient by 1 / (1 + staleness)^power, and one of the over thirty published
 # ones in `sa.methods` beside it. Note that Adam divides by the gradient's
 # size: a constant factor changes nothing, only differences between pushes do.
+# Here there are some, since the durations of batches vary.
 
 
 # %%
@@ -208,11 +209,10 @@ def weigh(power):
   )
 
 
-CLOCK = sa.Clock(speeds=(1.0, 1.0, 1.0, 0.1))  # One worker is slow.
 METHODS = {
   'none': {},
-  'weigh(1)': {'per_push': weigh(1.0)},
-  'compensate_delay': {'per_push': sa.methods.compensate_delay()},
+  'weigh(2)': {'per_push': weigh(2.0)},
+  'scale_by_distance': {'per_push': sa.methods.scale_by_distance()},
 }
 for name, method in METHODS.items():
   losses, trace = train(sa.Communication(4), 0.03, **method)
@@ -220,5 +220,8 @@ for name, method in METHODS.items():
   print(f'{name}: last loss {losses[-100:].mean():.4f}, stalest {stalest}')
 
 # %% [markdown]
-# Next: the [README](../README.md), the [results](../results/README.md), and
+# One run is one sample: before you believe a difference, repeat it with other
+# seeds, as the [results](../results/README.md) do.
+#
+# Next: the [README](../README.md), the results, and
 # `python -m experiments.train --help`, which trains a translation model.

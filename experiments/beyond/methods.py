@@ -42,6 +42,8 @@ communication of `OneRoundLate` in full, although it is made to hide it.
 
 import dataclasses
 import functools
+import math
+import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -59,6 +61,7 @@ from experiments.beyond.rows import (
   STALENESS,
   SYNCHRONOUS,
   UNCHANGED,
+  WITHOUT_ADAM,
   Row,
 )
 from experiments.ledger import runs
@@ -231,12 +234,75 @@ class Table:
     return text + unit if found else '-'
 
 
+def difference(
+  records: Records, run: Settings | None, base: Settings | None
+) -> str:
+  """The run's best BLEU minus that of another, such as '+3.1 ± 0.8'.
+
+  The mean over the seeds that both have, and two standard errors of it.
+  """
+  if run is None or base is None or run == base:
+    return '-'
+  pairs = zip(*records.paired(run, base), strict=True)
+  if not (found := [mine - other for mine, other in pairs]):
+    return '-'
+  text = f'{statistics.fmean(found):+.1f}'
+  if len(found) > 1:
+    text += f' ± {2 * statistics.stdev(found) / math.sqrt(len(found)):.1f}'
+  return text
+
+
+def summary(
+  records: Records, made: Plan, names: Iterable[str], waiting: str, without: str
+) -> str:
+  """What the methods of some rows change, the best first.
+
+  Args:
+    records: of the scale.
+    made: what follows from them.
+    names: of the rows.
+    waiting: the row of synchronous training with their optimizer.
+    without: the row of asynchronous training without a method.
+  """
+  known = made.known
+  crowded = rows.full(records, made.crowded)
+  summed = rows.full(records, made.summed)
+  bases = [
+    (known, known.get(without)),
+    (known, known.get(waiting)),
+    (crowded, crowded.get(without)),
+    (summed, known.get('asynchronous, 4x global')),
+  ]
+  there = [name for name in names if name in known and records.all(known[name])]
+  lines = []
+  for name in sorted(there, key=lambda name: -records.mean(known[name])):
+    found = [difference(records, of.get(name), base) for of, base in bases]
+    lines.append([name, records.cell(known[name]), *found])
+  header = ['method', 'best BLEU', f'- {without}', f'- {waiting}']
+  header += [f'{CROWD} workers', '4x global']
+  return figures.table(header, lines)
+
+
 def report(records: Records) -> str:
   """Every method; with more workers; on other clusters; and combined."""
   made = plan(records)
   known, table = made.known, Table(records, made)
   several = lambda of: table(rows.full(records, of).items())
-  parts = [f'Four workers; the target is {table.target:.1f} BLEU.']
+  parts = [
+    'What a method changes, in best BLEU, ± two standard errors: beside '
+    'asynchronous and synchronous training; with 16 workers, beside as many '
+    'without a method; and with 4x global accumulation, beside that alone.',
+    summary(
+      *(records, made, [name for name in ROWS if name not in WITHOUT_ADAM]),
+      *(SYNCHRONOUS, 'asynchronous'),
+    ),
+    'The same without Adam:',
+    summary(
+      *(records, made, WITHOUT_ADAM),
+      *('synchronous momentum', 'asynchronous momentum'),
+    ),
+    f'Four workers; the target is {table.target:.1f} BLEU.',
+  ]
   for title, group in GROUPS.items():
     here = [(name, known[name]) for name in group if name in known]
     parts += [f'{title[0].upper()}{title[1:]}:', table(here)]

@@ -105,11 +105,9 @@ def average_workers(workers: int) -> optax.GradientTransformationExtraArgs:
     del own, params, pulled
     return g, g, shared
 
-  def mean(entries: Any, like: Any) -> Any:
-    total = entries.sum(
-      axis=0, dtype=jnp.promote_types(like.dtype, jnp.float32)
-    )
-    return (share * total).astype(like.dtype)
+  mean = lambda entries, like: (share * parts.over_workers(entries)).astype(
+    like.dtype
+  )
 
   return transformation(
     workers,
@@ -153,7 +151,7 @@ def dana(
   def reply(server: Any, worker: Any) -> Any:
     del worker
     ahead = momentum * schedule(server.version)
-    look = lambda x, v: x - (ahead * v.sum(axis=0)).astype(x.dtype)
+    look = lambda x, v: x - (ahead * parts.over_workers(v)).astype(x.dtype)
     return jax.tree.map(look, server.published, server.per_push_state.entries)
 
   return {

@@ -18,7 +18,8 @@ the share of gradients that no update uses, of pushes and of abandoned work.
 
 Every row has the best of three learning rates or more, by short runs of three
 epochs: the highest BLEU, and the lowest loss where that is equal. While the
-best is at an end of the grid, a rate beyond it is tried, too, twice at most.
+best is at an end of the grid, a rate beyond it is tried, too, four times at
+most.
 The grid is the same for all that run Adam, divided by what a method multiplies
 the rate by at staleness 3, such as 1/3 for 1 / tau. An update of four times the
 batches spends four times as many of them on the warm-up, which weighs more in a

@@ -13,7 +13,7 @@ from stale_adam.policy import Communication
 from stale_adam.training import record as record_lib
 
 SHORT = 3.0  # Epochs.
-BEYOND = 2  # Rates that may follow at either end of a grid.
+BEYOND = 4  # Rates that may follow at either end of a grid.
 # On the paper's scale: another scale multiplies them as it does Adam's.
 ADAM = (0.0002, 0.0003, 0.00045)
 MOMENTUM = (0.001, 0.003, 0.01)

@@ -90,11 +90,11 @@ def test_the_best_rate_of_short_runs_is_run_in_full():
 def test_an_end_of_the_grid_is_not_the_end(end):
   """The rates beyond it are asked for, one after the other, while they win."""
   row = rows.ROWS['dana']
-  first, second = row.beyond(end)
-  found = shortened({'dana': second})
-  for rate in row.beyond(end):
+  rates = row.beyond(end)
+  found = shortened({'dana': rates[-1]})
+  for rate in rates:
     del found[rows.short(row.run(rate))]
-  for rate in (first, second):
+  for rate, before in zip(rates, [row.rates[end], *rates], strict=False):
     assert 'dana' not in rows.chosen(Held(found), rows.ROWS)
     (asked,) = [
       r
@@ -103,10 +103,9 @@ def test_an_end_of_the_grid_is_not_the_end(end):
     ]
     assert asked == rows.short(row.run(rate))
     found[asked] = scored(1.0)
-    before = rows.chosen(Held(found), rows.ROWS)['dana']
-    assert before in (row.rates[end], first) and before != rate
-    found[asked] = scored(90.0 + (rate == second))
-  assert rows.chosen(Held(found), rows.ROWS)['dana'] == second
+    assert rows.chosen(Held(found), rows.ROWS)['dana'] == before
+    found[asked] = scored(90.0 + rates.index(rate))
+  assert rows.chosen(Held(found), rows.ROWS)['dana'] == rates[-1]
 
 
 def test_the_loss_decides_where_bleu_is_equal():
@@ -118,7 +117,7 @@ def test_the_loss_decides_where_bleu_is_equal():
   assert best == max(rows.possible(row))
   # A loss that is not finite is the worst.
   found[rows.short(row.run(best))]['curve'][-1]['validation_loss'] = None
-  assert rows.chosen(Held(found), {'dana': row})['dana'] == row.beyond(-1)[0]
+  assert rows.chosen(Held(found), {'dana': row})['dana'] == row.beyond(-1)[-2]
 
 
 def test_the_rate_that_a_method_leaves_is_the_same_at_any_staleness():

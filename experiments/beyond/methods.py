@@ -77,8 +77,9 @@ SHARE, TOP, COMBINED = 0.95, 10, 3
 CROWD = 16  # Workers.
 UNEQUAL = ('half', 'gamma1')  # Clusters.
 CAPTION = (
-  'A point is the mean over the seeds of a method at its best rate. Nothing is '
-  'better in both than what the line joins.'
+  'A point is the mean over the seeds of a method at its best rate; beside its '
+  'name is its BLEU. Nothing is better in both than what the line joins. '
+  'Points on the lower edge lie below it.'
 )
 METHODS = [name for name in ROWS if name not in BASES]
 RUNS = [*rows.declared(ROWS), *rows.declared(COLD)]

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, FigureBase
 
@@ -172,7 +173,9 @@ def points(
 ) -> None:
   """Draw named points, and their frontier: nothing is better in both.
 
-  Names stand in a column on the right, in the order of their points.
+  Names stand in a column on the right, with y, in the order of their points. A
+  few points far below the others would hide how these differ: those more than
+  1.5 times the distance of the quartiles below the lower one lie on the edge.
 
   Args:
     path: of the PNG.
@@ -188,6 +191,9 @@ def points(
     for i, group in enumerate(groups.values())
     for name, (x, y) in group.items()
   ]
+  low, high = np.percentile([y for _, y, *_ in every] or [0.0], [25, 75])
+  floor = low - 1.5 * (high - low)
+  shown = lambda y: max(y, floor)
   height = max(4.8, 0.17 * len(every) + 1)
   figure = Figure(figsize=(9, height), layout='constrained')
   axes = figure.subplots()
@@ -197,16 +203,18 @@ def points(
       best = y
       edge.append((x, y))
   if edge:
-    axes.plot(*zip(*edge, strict=True), color='#999999', lw=1, zorder=0)
+    xs, ys = zip(*edge, strict=True)
+    axes.plot(xs, [*map(shown, ys)], color='#999999', lw=1, zorder=0)
   for i, (label, group) in enumerate(groups.items()):
-    xs, ys = [x for x, _ in group.values()], [y for _, y in group.values()]
+    xs = [x for x, _ in group.values()]
+    ys = [shown(y) for _, y in group.values()]
     look = {'color': _COLOURS[i], 'marker': _MARKERS[i], 'label': label}
-    axes.scatter(xs, ys, s=24, **look)
+    axes.scatter(xs, ys, s=24, clip_on=False, **look)
   ranked = sorted(every, key=lambda point: point[1])
   for place, (x, y, name, i) in enumerate(ranked):
     axes.annotate(
-      name,
-      (x, y),
+      f'{name}  {y:.1f}',
+      (x, shown(y)),
       xytext=(1.03, (place + 0.5) / len(ranked)),
       textcoords='axes fraction',
       fontsize=7,
@@ -223,6 +231,8 @@ def points(
   axes.set(xlabel=x_label, ylabel=y_label)
   axes.grid(alpha=0.3)
   axes.spines[['top', 'right']].set_visible(False)
+  if any(y < floor for _, y, *_ in every):
+    axes.set_ylim(bottom=floor)
   if every:
     figure.legend(
       loc='outside lower center', ncols=len(groups), frameon=False, fontsize=8

@@ -275,4 +275,4 @@ def test_the_frontier_has_what_nothing_beats(monkeypatch, tmp_path):
   monkeypatch.setattr(figures.Figure, 'subplots', subplots)
   group = {'a': (1.0, 9.0), 'b': (2.0, 5.0), 'c': (2.0, 7.0), 'd': (3.0, 6.0)}
   figures.points(tmp_path / 'x.png', {'all': group | {'e': (0.5, 8.0)}}, '', '')
-  assert drawn == [((3.0, 2.0, 1.0), (6.0, 7.0, 9.0))]
+  assert drawn == [((3.0, 2.0, 1.0), [6.0, 7.0, 9.0])]

@@ -17,7 +17,7 @@ abandoned is paid in time alone. Words/s are those that updates use. Dropped is
 the share of gradients that no update uses, of pushes and of abandoned work.
 
 Every row has the best of three learning rates or more, by short runs of three
-epochs: the highest BLEU, and the lowest loss where that is equal. While the
+epochs: the highest BLEU, and the lowest loss where none has 1 BLEU. While the
 best is at an end of the grid, a rate beyond it is tried, too, four times at
 most.
 The grid is the same for all that run Adam, divided by what a method multiplies
@@ -331,7 +331,7 @@ def _short(records: Records, of: Mapping[str, Row]) -> str:
     scores = rows.tried(records, row).items()
     cells = [
       f'{rate * records.rate_factor:.3g}: '
-      + (records.missing if score is None else f'{score[0]:.1f}')
+      + (records.missing if score is None else f'{score[-1]:.1f}')
       for rate, score in scores
     ]
     lines.append([name, ', '.join(cells)])

@@ -236,9 +236,10 @@ def short(run: Settings) -> Settings:
   return dataclasses.replace(run, budget=budget)
 
 
-# The last BLEU of a short run, and its loss below 0, which decides where BLEU
-# is equal; None if the run is missing.
-Score = tuple[float, float] | None
+# How good a short run is: its last BLEU; its loss below 0, which decides where
+# BLEU is equal; and BLEU again as it is, to be shown. Below 1 nothing is
+# translated, BLEU is chance, and counts as 0. None if the run is missing.
+Score = tuple[float, float, float] | None
 
 
 def _score(record: Record | None) -> Score:
@@ -247,7 +248,9 @@ def _score(record: Record | None) -> Score:
   last = record['curve'][-1]
   loss = last.get('validation_loss')
   known = loss is not None and math.isfinite(loss)
-  return last[record_lib.metric(record)], -loss if known else -math.inf
+  bleu = last[record_lib.metric(record)]
+  counted = bleu if bleu >= 1 else 0.0
+  return counted, -loss if known else -math.inf, bleu
 
 
 def tried(records: Records, row: Row) -> dict[float, Score]:

@@ -112,7 +112,8 @@ def test_the_loss_decides_where_bleu_is_equal():
   """All translate nothing; the loss falls towards the highest rate of all."""
   row, found = rows.ROWS['dana'], {}
   for i, rate in enumerate(sorted(rows.possible(row))):
-    found[rows.short(row.run(rate))] = scored(0.0, loss=9.0 - i)
+    # Below 1, more BLEU is no merit.
+    found[rows.short(row.run(rate))] = scored(0.9 - 0.05 * i, loss=9.0 - i)
   best = rows.chosen(Held(found), {'dana': row})['dana']
   assert best == max(rows.possible(row))
   # A loss that is not finite is the worst.

@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from invented import ALL, RECORD, RESULTS
+from invented import RECORD, RESULTS
 
 from experiments import grammar
 from experiments.ledger import plan, runs, scales, store, texts
@@ -72,16 +72,21 @@ def test_committed_records_of_tiny_are_of_the_present_grammar(pair):
   assert found == texts.sha256('tiny', pair, None)
 
 
+def asked_for(records):
+  """Every declared run, and those that follow from the records there are."""
+  found = [run for module in reproduce.EXPERIMENTS for run in module.RUNS]
+  for module in reproduce.EXPERIMENTS:
+    found += module.then(records) if hasattr(module, 'then') else []
+  return dict.fromkeys(found)
+
+
 @pytest.mark.parametrize('scale', ['tiny', 'small'])
 def test_every_committed_record_is_found(scale, capsys):
-  """By a declared run, or by one that follows from the records there are."""
   records = Stored(scale, RESULTS)
-  asked = [run for module in reproduce.EXPERIMENTS for run in module.RUNS]
-  for module in reproduce.EXPERIMENTS:
-    asked += module.then(records) if hasattr(module, 'then') else []
+  asked = asked_for(records)
   kept = {
     records.path(run, record['text']['sha256'])
-    for run in dict.fromkeys(asked)
+    for run in asked
     if (record := records.get(run))
   }
   assert kept == set(records.directory.glob('*.json')), 'remove or make again'
@@ -106,7 +111,8 @@ def test_a_setting_that_is_added_later_voids_no_record(monkeypatch):
     own = {f.name: getattr(settings, f.name) for f in dataclasses.fields(run)}
     return later(**own, clip=clip[0])
 
-  names = {run: runs.name('tiny', run) for run in ALL if run.pair != 'en-ru'}
+  asked = asked_for(Stored('tiny', RESULTS))
+  names = {run: runs.name('tiny', run) for run in asked if run.pair != 'en-ru'}
   monkeypatch.setattr(store.runs, 'at', lifted)
   monkeypatch.setattr(store.runs, 'name', lambda _, run: names[run])
   count = lambda: sum(

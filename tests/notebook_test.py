@@ -43,7 +43,6 @@ def test_it_shows_what_it_says():
   assert 3 * slow < 3 * ours < plain
   assert last('staleness 0') < last('staleness 3') < last('staleness 15')
   assert 'equal bit for bit: True' in said
-  # Over other batches, none has 0.23 to 0.41, and weigh(2) 0.05 to 0.09.
   assert last(r'weigh\(2\)') < last('none')
   assert last('scale_by_distance') < last('none')
   assert 'G = 4: mean staleness 0.7' in said

@@ -19,13 +19,12 @@ the share of gradients that no update uses, of pushes and of abandoned work.
 Every row has the best of three learning rates or more, by short runs of three
 epochs: the highest BLEU, and the lowest loss where none has 1 BLEU. While the
 best is at an end of the grid, a rate beyond it is tried, too, four times at
-most.
-The grid is the same for all that run Adam, divided by what a method multiplies
-the rate by at staleness 3, such as 1/3 for 1 / tau. An update of four times the
-batches spends four times as many of them on the warm-up, which weighs more in a
-short run: a rank correlation says how well short runs foretell full ones.
-Parameters are smoothed by the update, too: over more words where an update has
-more.
+most. The grid is the same for all that run Adam, divided by what a method
+multiplies the rate by at staleness 3, such as 1/3 for 1 / tau. An update of
+four times the batches spends four times as many of them on the warm-up, which
+weighs more in a short run: a rank correlation says how well short runs foretell
+full ones. Parameters are smoothed by the update, too: over more words where an
+update has more.
 
 The best rate is then run in full. The ten best methods get three seeds. They
 are those with the best validation BLEU of the first seed, which favours the
@@ -43,8 +42,6 @@ communication of `OneRoundLate` in full, although it is made to hide it.
 
 import dataclasses
 import functools
-import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -77,9 +74,8 @@ SHARE, TOP, COMBINED = 0.95, 10, 3
 CROWD = 16  # Workers.
 UNEQUAL = ('half', 'gamma1')  # Clusters.
 CAPTION = (
-  'A point is the mean over the seeds of a method at its best rate; beside its '
-  'name is its BLEU. Nothing is better in both than what the line joins. '
-  'Points on the lower edge lie below it.'
+  'A point is the mean over the seeds of a method at its best rate. Nothing is '
+  'better in both than what the line joins.'
 )
 METHODS = [name for name in ROWS if name not in BASES]
 RUNS = [*rows.declared(ROWS), *rows.declared(COLD)]
@@ -248,10 +244,8 @@ def difference(
   pairs = zip(*records.paired(run, base), strict=True)
   if not (found := [mine - other for mine, other in pairs]):
     return '-'
-  text = f'{statistics.fmean(found):+.1f}'
-  if len(found) > 1:
-    text += f' ± {2 * statistics.stdev(found) / math.sqrt(len(found)):.1f}'
-  return text
+  text = spread(found, errors=2)
+  return text if text.startswith('-') else f'+{text}'
 
 
 def summary(

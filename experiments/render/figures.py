@@ -165,6 +165,18 @@ def wait_or_not(
   _save(figure, path)
 
 
+def _frontier(
+  found: Sequence[tuple[float, float]],
+) -> list[tuple[float, float]]:
+  """The (x, y) that none of the others beats in both, from the largest x on."""
+  best, edge = -math.inf, []
+  for x, y in sorted(found, reverse=True):
+    if y > best:
+      best = y
+      edge.append((x, y))
+  return edge
+
+
 def points(
   path: str | os.PathLike,
   groups: Mapping[str, Mapping[str, tuple[float, float]]],
@@ -175,7 +187,8 @@ def points(
 
   Names stand in a column on the right, with y, in the order of their points. A
   few points far below the others would hide how these differ: those more than
-  1.5 times the distance of the quartiles below the lower one lie on the edge.
+  1.5 times the distance of the quartiles below the lower one lie on the edge,
+  and the label says so.
 
   Args:
     path: of the PNG.
@@ -197,13 +210,8 @@ def points(
   height = max(4.8, 0.17 * len(every) + 1)
   figure = Figure(figsize=(9, height), layout='constrained')
   axes = figure.subplots()
-  best, edge = -math.inf, []
-  for x, y, *_ in sorted(every, key=lambda point: (-point[0], -point[1])):
-    if y > best:
-      best = y
-      edge.append((x, y))
-  if edge:
-    xs, ys = zip(*edge, strict=True)
+  if every:
+    xs, ys = zip(*_frontier([point[:2] for point in every]), strict=True)
     axes.plot(xs, [*map(shown, ys)], color='#999999', lw=1, zorder=0)
   for i, (label, group) in enumerate(groups.items()):
     xs = [x for x, _ in group.values()]
@@ -233,6 +241,7 @@ def points(
   axes.spines[['top', 'right']].set_visible(False)
   if any(y < floor for _, y, *_ in every):
     axes.set_ylim(bottom=floor)
+    axes.set_ylabel(f'{y_label}; points on the edge lie below it')
   if every:
     figure.legend(
       loc='outside lower center', ncols=len(groups), frameon=False, fontsize=8

@@ -105,9 +105,8 @@ def average_workers(workers: int) -> optax.GradientTransformationExtraArgs:
     del own, params, pulled
     return g, g, shared
 
-  mean = lambda entries, like: (share * parts.over_workers(entries)).astype(
-    like.dtype
-  )
+  def mean(entries: Any, like: Any) -> Any:
+    return (share * parts.over_workers(entries)).astype(like.dtype)
 
   return transformation(
     workers,

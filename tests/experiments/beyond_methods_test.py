@@ -229,6 +229,8 @@ def test_the_table_has_every_method_and_its_numbers():
   assert [x[9] for x in same] == ['1.00']
   for part in ('16 workers:', '4x global:', '`half`:', '`gamma1`:'):
     assert part in text
+  for name in EVERY:
+    assert f'\n| {name} ' in text
   known = rows.full(Held(found), rows.ROWS)
   (fadas,) = [x for x in changes.splitlines() if x.startswith('| fadas ')]
   cells = [cell.split()[0] for cell in fadas.strip('|').split('|')]
@@ -265,15 +267,23 @@ def test_it_is_drawn_whatever_is_there(tmp_path):
 
 
 def test_the_frontier_has_what_nothing_beats(monkeypatch, tmp_path):
-  drawn = []
+  drawn, made = [], []
   plot = figures.Figure.subplots
 
   def subplots(*args, **more):
-    axes = plot(*args, **more)
-    monkeypatch.setattr(axes, 'plot', lambda *xy, **_: drawn.append(xy))
-    return axes
+    made.append(plot(*args, **more))
+    monkeypatch.setattr(made[-1], 'plot', lambda *xy, **_: drawn.append(xy))
+    return made[-1]
 
   monkeypatch.setattr(figures.Figure, 'subplots', subplots)
   group = {'a': (1.0, 9.0), 'b': (2.0, 5.0), 'c': (2.0, 7.0), 'd': (3.0, 6.0)}
-  figures.points(tmp_path / 'x.png', {'all': group | {'e': (0.5, 8.0)}}, '', '')
+  group |= {'e': (0.5, 8.0)}
+  figures.points(tmp_path / 'x.png', {'all': group}, '', 'y')
   assert drawn == [((3.0, 2.0, 1.0), [6.0, 7.0, 9.0])]
+  assert made[0].get_ylabel() == 'y'
+  # Of 0, 5, 6, 7, 8, 9 the quartiles are 5.25 and 7.75: 1.5 is the edge.
+  figures.points(tmp_path / 'x.png', {'all': group | {'f': (2, 0.0)}}, '', 'y')
+  assert made[1].get_ylim()[0] == 1.5
+  assert min(y for _, y in made[1].collections[0].get_offsets()) == 1.5
+  assert made[1].get_ylabel() == 'y; points on the edge lie below it'
+  assert [x.get_text() for x in made[1].texts][0] == 'f  0.0'

@@ -135,7 +135,7 @@ class Writer:
       trim_blocks=True,
       lstrip_blocks=True,
     )
-    self._templates.filters |= {'number': number, 'plain': plain}
+    self._templates.filters |= {'number': number, 'plain': plain, 'told': told}
     self.runs = list(read(results / 'records'))
     self.shown = [self._shown(p) for p in self._written()]
 
@@ -303,8 +303,6 @@ def about(record: Mapping[str, Any]) -> dict[str, Any]:
   return {
     'drawn': {'run': charts.rounded(made)},
     'metric': name,
-    'settings': flat(record['config']),
-    'provenance': flat(record['provenance']),
     'best': record_lib.best(record),
     'tests': record_lib.tests(record),
     'speed': record_lib.virtual_speed(record),
@@ -314,26 +312,27 @@ def about(record: Mapping[str, Any]) -> dict[str, Any]:
 def translations(every: Iterable[Run]) -> dict[str, Any]:
   """Translations of all runs; sentences and references once for each text."""
   texts: dict[str, int] = {}
-  told = {}
+  found = {}
   of = lambda run, name: [one.get(name, '') for one in run.record['examples']]
   for run in every:
     text = json.dumps({name: of(run, name) for name in ('source', 'reference')})
-    told[run.key] = {
+    found[run.key] = {
       'name': f'{run.record["scale"]} {run.record["run"]}',
       'text': texts.setdefault(text, len(texts)),
       'translation': of(run, 'translation'),
     }
-  return {'texts': [json.loads(text) for text in texts], 'runs': told}
+  return {'texts': [json.loads(text) for text in texts], 'runs': found}
 
 
-def flat(value: Any, name: str = '') -> dict[str, str]:
-  """Settings as text, by name with dots."""
-  if isinstance(value, Mapping) and value:
-    found: dict[str, str] = {}
-    for key, item in value.items():
-      found |= flat(item, f'{name}.{key}' if name else str(key))
-    return found
-  return {name: value if isinstance(value, str) else json.dumps(value)}
+def told(value: Any) -> str:
+  """Settings as people read them: a line for each group of them."""
+  if isinstance(value, Mapping):
+    return ', '.join(f'{name} {told(item)}' for name, item in value.items())
+  if isinstance(value, list | tuple):
+    return ', '.join(map(told, value))
+  if isinstance(value, float):
+    return f'{value:.6g}'
+  return value if isinstance(value, str) else json.dumps(value)
 
 
 def script(value: Any) -> str:

@@ -96,11 +96,11 @@ def points(
 
 
 def rounded(value: Any) -> Any:
-  """Numbers with five digits, in what JSON holds; NaN becomes null."""
+  """Numbers with four digits, in what JSON holds; NaN becomes null."""
   if hasattr(value, 'tolist'):
     value = value.tolist()
   if isinstance(value, float):
-    return float(f'{value:.5g}') if math.isfinite(value) else None
+    return float(f'{value:.4g}') if math.isfinite(value) else None
   if isinstance(value, Mapping):
     return {str(key): rounded(item) for key, item in value.items()}
   if isinstance(value, list | tuple):

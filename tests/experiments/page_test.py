@@ -180,7 +180,7 @@ def test_a_page_is_replaced_after_an_interruption(built, tmp_path, monkeypatch):
 
 def test_numbers_of_charts_are_what_json_holds():
   found = charts.rounded({'a': [1 / 3, float('nan'), 7], 'b': (1e9, True)})
-  assert found == {'a': [0.33333, None, 7], 'b': [1e9, True]}
+  assert found == {'a': [0.3333, None, 7], 'b': [1e9, True]}
 
 
 @pytest.fixture(scope='module')

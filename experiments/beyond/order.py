@@ -5,14 +5,17 @@
 Question: what does a method change if nothing else does? Four workers on real
 host threads train plainly asynchronously; the order of their arrivals is kept
 (`order/<scale>.npz`). Then each method that leaves workers and policy alone
-trains on the same batches in the same order, from the same parameters, with the
-schedule of `methods` and the middle rate of its grid there: times what a method
-multiplies it by, it is the same for all under Adam. So differences from the run
-without a method, under Adam or momentum, are the method's. Three epochs.
+trains on the same batches in the same order, from the same parameters, for
+three epochs with the schedule of `methods`. Nothing is tuned. Under Adam all
+have the same rate, divided by what a method multiplies it by: the middle of the
+grid, which suits synchronous training, or the next below the grid, which suits
+asynchronous training. So the differences from the run without a method, under
+Adam or momentum, are the method's.
 """
 
 import dataclasses
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jax
@@ -27,6 +30,7 @@ from experiments.beyond.rows import (
 )
 from experiments.ledger import compiled, directory, execute, runs, scales, work
 from experiments.ledger.records import Records
+from experiments.ledger.settings import Settings
 from experiments.ledger.store import Stored
 from experiments.render import figures
 from experiments.render.report import render
@@ -34,15 +38,28 @@ from stale_adam import files, pools
 from stale_adam.trace import Trace
 from stale_adam.training.record import best
 
-# The middle of every grid.
-LINES = {
-  name: short(row.run(row.rates[1]))
-  for name, row in ({'none': Row('none')} | UNCHANGED | WITHOUT_ADAM).items()
-  if row.communication == PLAIN
+
+def _lines(
+  rows: Mapping[str, Row], rate: Callable[[Row], float]
+) -> dict[str, Settings]:
+  """The run of every row that communicates plainly."""
+  return {
+    name: short(row.run(rate(row)))
+    for name, row in rows.items()
+    if row.communication == PLAIN
+  }
+
+
+_ADAM = {'none': Row('none')} | UNCHANGED
+_middle = lambda row: row.rates[1]
+# By heading; the first run of each is the one without a method.
+TABLES = {
+  'Adam, the middle of the grid': _lines(_ADAM, _middle),
+  'Adam, the rate below the grid': _lines(_ADAM, lambda r: r.beyond(0)[0]),
+  'Without Adam, the middle of the grid': _lines(WITHOUT_ADAM, _middle),
 }
-RUNS = list(LINES.values())
-WITHOUT = LINES['none']
-MOMENTUM = LINES['asynchronous momentum']
+RUNS = [run for lines in TABLES.values() for run in lines.values()]
+WITHOUT = RUNS[0]
 
 
 def report(records: Records) -> str:
@@ -53,19 +70,31 @@ def report(records: Records) -> str:
       f'{records.scale}: the records are of {len(orders)} orders of arrivals: '
       'repeat the command without --plot_only, which makes those of others anew'
     )
+  return '\n\n'.join(
+    f'{heading}:\n\n{_table(records, lines)}'
+    for heading, lines in TABLES.items()
+  )
+
+
+def _table(records: Records, lines: Mapping[str, Settings]) -> str:
+  """The best first, and what is missing last."""
   last = lambda record: record['curve'][-1]['validation_loss']
+  found = {name: records.get(run) for name, run in lines.items()}
+  base = next(iter(found.values()))
+  bleu = {name: best(record) for name, record in found.items() if record}
   rows = []
-  for name, run in LINES.items():
-    row, found = [name, *[records.missing] * 4], records.get(run)
-    base = records.get(MOMENTUM if name in WITHOUT_ADAM else WITHOUT)
-    if found and base:
-      row[1::2] = f'{best(found):.1f}', f'{last(found):.3f}'
-      row[2::2] = (
-        f'{best(found) - best(base):+.1f}',
-        f'{last(found) - last(base):+.3f}',
+  for name in sorted(lines, key=lambda name: -bleu.get(name, -1.0)):
+    rate = runs.at(records.scale, lines[name]).learning_rate
+    row = [name, f'{rate:.3g}', *[records.missing] * 4]
+    if (record := found[name]) and base:
+      row[2::2] = f'{bleu[name]:.1f}', f'{last(record):.3f}'
+      row[3::2] = (
+        f'{bleu[name] - best(base):+.1f}',
+        f'{last(record) - last(base):+.3f}',
       )
     rows.append(row)
-  header = ['method', 'BLEU', 'difference', 'validation loss', 'difference']
+  loss, difference = 'validation loss', 'difference'
+  header = ['method', 'learning rate', 'BLEU', difference, loss, difference]
   return figures.table(header, rows)
 
 
@@ -95,10 +124,11 @@ def complete(
 ) -> None:
   """Trains what is missing on the order, and what was made on another one."""
   made = lambda run: (records.get(run) or {}).get('trace_sha256')
-  for run in (run for run in RUNS if made(run) != order.digest()):
+  todo = [run for run in RUNS if made(run) != order.digest()]
+  for i, run in enumerate(todo, 1):
     scale, name = records.scale, runs.name(records.scale, run)
     settings, out = runs.at(scale, run), root / name
-    print(f'\n{name}', flush=True)
+    print(f'\n[{i}/{len(todo)}] {name}', flush=True)
     with directory.hold(out):
       records.add(
         run,

@@ -14,28 +14,37 @@ from stale_adam.trace import Trace
 
 def test_differences_are_from_the_run_without_a_method():
   point = lambda loss: {'validation_loss': loss}
+  made = lambda bleu, *losses: (
+    record(bleu)
+    | {
+      'curve': list(map(point, losses)),
+      'trace_sha256': 'a',
+    }
+  )
+  middle, below, others = order.TABLES.values()
   found = {
-    order.WITHOUT: record(20.0)
-    | {'curve': [point(3.0), point(2.0)], 'trace_sha256': 'a'},
-    order.RUNS[1]: record(22.5) | {'curve': [point(1.75)], 'trace_sha256': 'a'},
+    middle['none']: made(20.0, 3.0, 2.0),
+    middle['quantise']: made(22.5, 1.75),
+    below['quantise']: made(30.0, 1.0),  # Its run without a method is missing.
+    others['asynchronous momentum']: made(10.0, 4.0),
+    others['dana']: made(22.5, 1.75),
   }
-  text = order.report(Invented(found))
+  text = order.report(Invented(found, 'tiny'))
   cells = [
     [cell.strip() for cell in line.strip('|').split('|')]
     for line in text.splitlines()
+    if line.startswith('|')
   ]
-  assert cells[2] == ['none', '20.0', '+0.0', '2.000', '+0.000']
-  assert cells[3][1:] == ['22.5', '+2.5', '1.750', '-0.250']
-  assert cells[4][1:] == ['not run yet'] * 4
-  found[order.MOMENTUM] = record(10.0) | {
-    'curve': [point(4.0)],
-    'trace_sha256': 'a',
-  }
-  found[order.LINES['dana']] = found[order.RUNS[1]]
-  text = order.report(Invented(found))
-  assert '| dana' in text and '+12.5' in text and '-2.250' in text
-  assert len(cells) == 2 + len(order.RUNS)
+  rows = {(row[0], row[1]): row[2:] for row in cells}
+  assert rows['quantise', '0.0045'] == ['22.5', '+2.5', '1.750', '-0.250']
+  assert rows['none', '0.0045'] == ['20.0', '+0.0', '2.000', '+0.000']
+  assert rows['quantise', '0.002'] == ['not run yet'] * 4
+  assert rows['dana', '0.045'] == ['22.5', '+12.5', '1.750', '-2.250']
+  assert rows['adaptive_revision', '0.45'] == ['not run yet'] * 4
+  assert cells[2][0] == 'quantise' and cells[3][0] == 'none'  # Best first.
+  assert len(cells) == 2 * len(order.TABLES) + len(order.RUNS)
   assert {run.communication for run in order.RUNS} == {order.PLAIN}
+  assert len({*order.RUNS}) == len(order.RUNS)
   found[order.RUNS[2]] = found[order.WITHOUT] | {'trace_sha256': 'b'}
   with pytest.raises(ValueError, match='2 orders of arrivals'):
     order.report(Invented(found))
@@ -48,8 +57,8 @@ def test_methods_follow_the_threads(tmp_path, monkeypatch):
   few = lambda run: dataclasses.replace(run.budget, epochs=0.1)
   some = [
     dataclasses.replace(run, budget=few(run))
-    for run in order.RUNS
-    if run.method in names and run.optimizer == 'adam'
+    for run in next(iter(order.TABLES.values())).values()
+    if run.method in names
   ]
   monkeypatch.setattr(order, 'RUNS', some)
   monkeypatch.setattr(order, 'WITHOUT', some[0])

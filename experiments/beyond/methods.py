@@ -74,8 +74,8 @@ SHARE, TOP, COMBINED = 0.95, 10, 3
 CROWD = 16  # Workers.
 UNEQUAL = ('half', 'gamma1')  # Clusters.
 CAPTION = (
-  'A point is the mean over the seeds of a method at its best rate. Nothing is '
-  'better in both than what the line joins.'
+  'A point is the mean over the seeds of a method at its best rate. A line '
+  'joins those that none beats in both; there is none if one is best in both.'
 )
 METHODS = [name for name in ROWS if name not in BASES]
 RUNS = [*rows.declared(ROWS), *rows.declared(COLD)]
@@ -285,9 +285,10 @@ def report(records: Records) -> str:
   known, table = made.known, Table(records, made)
   several = lambda of: table(rows.full(records, of).items())
   parts = [
-    'What a method changes, in best BLEU, ± two standard errors: beside '
-    'asynchronous and synchronous training; with 16 workers, beside as many '
-    'without a method; and with 4x global accumulation, beside that alone.',
+    'Best BLEU, ± its standard deviation over the seeds, and what a method '
+    'changes, ± two standard errors: beside asynchronous and synchronous '
+    'training; with 16 workers, beside as many without a method; and with 4x '
+    'global accumulation, beside that alone.',
     summary(
       *(records, made, [name for name in ROWS if name not in WITHOUT_ADAM]),
       *(SYNCHRONOUS, 'asynchronous'),

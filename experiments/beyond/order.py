@@ -14,6 +14,7 @@ Adam or momentum, are the method's.
 """
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -29,7 +30,7 @@ from experiments.beyond.rows import (
   short,
 )
 from experiments.ledger import compiled, directory, execute, runs, scales, work
-from experiments.ledger.records import Records
+from experiments.ledger.records import Records, spread
 from experiments.ledger.settings import Settings
 from experiments.ledger.store import Stored
 from experiments.render import figures
@@ -87,11 +88,11 @@ def _table(records: Records, lines: Mapping[str, Settings]) -> str:
     rate = runs.at(records.scale, lines[name]).learning_rate
     row = [name, f'{rate:.3g}', *[records.missing] * 4]
     if (record := found[name]) and base:
-      row[2::2] = f'{bleu[name]:.1f}', f'{last(record):.3f}'
-      row[3::2] = (
-        f'{bleu[name] - best(base):+.1f}',
-        f'{last(record) - last(base):+.3f}',
-      )
+      loss, less = last(record), bleu[name] - best(base)
+      row[2::2] = f'{bleu[name]:.1f}', spread([loss], 3)
+      row[3::2] = f'{less:+.1f}', '-'
+      if math.isfinite(change := loss - last(base)):
+        row[5] = f'{change:+.3f}'
     rows.append(row)
   loss, difference = 'validation loss', 'difference'
   header = ['method', 'learning rate', 'BLEU', difference, loss, difference]

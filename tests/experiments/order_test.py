@@ -1,6 +1,7 @@
 """One order of real threads, on which methods train."""
 
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -28,6 +29,7 @@ def test_differences_are_from_the_run_without_a_method():
     below['quantise']: made(30.0, 1.0),  # Its run without a method is missing.
     others['asynchronous momentum']: made(10.0, 4.0),
     others['dana']: made(22.5, 1.75),
+    others['smega2']: made(0.5, math.nan),
   }
   text = order.report(Invented(found, 'tiny'))
   cells = [
@@ -40,6 +42,7 @@ def test_differences_are_from_the_run_without_a_method():
   assert rows['none', '0.0045'] == ['20.0', '+0.0', '2.000', '+0.000']
   assert rows['quantise', '0.002'] == ['not run yet'] * 4
   assert rows['dana', '0.045'] == ['22.5', '+12.5', '1.750', '-2.250']
+  assert rows['smega2', '0.045'] == ['0.5', '-9.5', 'diverged', '-']
   assert rows['adaptive_revision', '0.45'] == ['not run yet'] * 4
   assert cells[2][0] == 'quantise' and cells[3][0] == 'none'  # Best first.
   assert len(cells) == 2 * len(order.TABLES) + len(order.RUNS)

@@ -28,12 +28,12 @@ update has more.
 
 The best rate is then run in full. The ten best methods get three seeds. They
 are those with the best validation BLEU of the first seed, which favours the
-lucky: see the test. They also run with 16 workers, and the three best that
-leave the policy alone sum four pushes; both at the best of three rates or more,
-found in the same way. Policies, and those of the ten that depend on staleness,
-also run on clusters whose workers are unequal, at the rate that they have on
-the paper's. T-Fixup, a Transformer that needs no warm-up, is compared with one
-that has none.
+lucky: see the test. They also run with 16 workers, where what sums four pushes
+sums 16, and the three best that leave the policy alone sum four pushes; both at
+the best of three rates or more, found in the same way. Policies, and those of
+the ten that depend on staleness, also run on clusters whose workers are
+unequal, at the rate that they have on the paper's. T-Fixup, a Transformer that
+needs no warm-up, is compared with one that has none.
 
 Targets are 95% of the mean best BLEU of synchronous training. The clock charges
 nothing for what workers and server compute besides gradients, and the

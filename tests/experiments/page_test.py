@@ -183,6 +183,13 @@ def test_numbers_of_charts_are_what_json_holds():
   assert found == {'a': [0.3333, None, 7], 'b': [1e9, True]}
 
 
+def test_settings_are_shown_in_groups():
+  shape = {'rows': 2, 'speeds': [0.5, 2.0], 'clock': {'spread': 1 / 3}}
+  assert site.told(shape) == 'rows 2, speeds 0.5, 2, clock spread 0.333333'
+  told = [site.told(value) for value in (True, None, 'adam')]
+  assert told == ['true', 'null', 'adam']
+
+
 @pytest.fixture(scope='module')
 def tab(built):
   """A tab of a browser, and what its console said."""

@@ -7,9 +7,9 @@ Marian recipe whose settings it has smooths at 1e-4. `tiny` trains its
 Transformer for the paper's 8 epochs and its RNN for 4, until curves rise by
 little, and smooths at 2e-3, because a run has fewer updates. It validates more
 often. At high rates its loss rises until the warm-up ends, after a fifth of the
-run, and falls again: its patience outlasts that. `small` stops after fewer
-epochs to save time, and does not smooth. Neither has dropout: in so few epochs
-nothing overfits.
+run, and falls again: its patience outlasts that. `small` trains its Transformer
+for 12 epochs of a text of 29,000 sentences, and its RNN for 4, with dropout,
+and smooths at 3e-3. `tiny` has no dropout: its text hardly repeats.
 """
 
 import dataclasses
@@ -128,19 +128,20 @@ SCALES = {
   'small': Scale(
     _models(
       transformer={
-        'sizes': _transformer(128, 4, 1, 0.0),
+        'sizes': _transformer(128, 4, 2, 0.1),
         'learning_rate': 0.003,
-        'warmup_updates': 500,
-        'budget': Budget(epochs=5, validate_every=300_000, patience=5),
+        'warmup_updates': 1000,
+        'budget': Budget(epochs=12, validate_every=300_000, patience=20),
       },
       rnn={
-        'sizes': _rnn(128, 128, 2, 0.0),
+        'sizes': _rnn(128, 128, 2, 0.1),
         'learning_rate': 0.006,
-        'budget': Budget(epochs=2, validate_every=120_000, patience=5),
+        'budget': Budget(epochs=4, validate_every=120_000, patience=20),
       },
-      vocabulary=2000,
+      vocabulary=4000,
       shape=Shape(rows=4, source=64, target=64),
-      decay_after=500,
+      decay_after=1000,
+      exponential_smoothing=0.003,
     ),
     pairs={'en-de': 'en-de', 'en-fi': 'en-fr', 'en-ru': 'en-cs'},
   ),

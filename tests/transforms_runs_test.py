@@ -233,6 +233,7 @@ PER_PUSH = {
   'scale_by_distance': (methods.scale_by_distance(0.001), SGD, IN_TURN),
   'scale_by_distance, held': (methods.scale_by_distance(0.001), SGD, HELD),
   'weight_by_staleness': (methods.weight_by_staleness(), SGD, IN_TURN),
+  'scale_by_staleness': (methods.scale_by_staleness(), SGD, IN_TURN),
 }
 # A method after an optimizer, or alone, in both.
 OPTIMIZERS = {
@@ -240,6 +241,7 @@ OPTIMIZERS = {
   'adapt_to_delay, held': (optax.chain(ADAM, methods.adapt_to_delay(2)), HELD),
   'correct_rate': (optax.chain(ADAM, methods.correct_rate(20)), IN_TURN),
   'fadas': (methods.fadas(RATE), IN_TURN),
+  'delayed_nesterov': (methods.delayed_nesterov(0.05, 4), IN_TURN),
 }
 DROP_IN = {
   **{

@@ -72,10 +72,22 @@ def report(records: Records) -> str:
       f'{records.scale}: the records are of {len(orders)} orders of arrivals: '
       'repeat the command without --plot_only, which makes those of others anew'
     )
-  return '\n\n'.join(
+  tables = [
     f'{heading}:\n\n{_table(records, lines)}'
     for heading, lines in TABLES.items()
-  )
+  ]
+  return '\n\n'.join([*_staleness(records), *tables])
+
+
+def _staleness(records: Records) -> list[str]:
+  """What the order makes of plain asynchronous training."""
+  if not (record := records.get(WITHOUT)):
+    return []
+  counts = {int(k): n for k, n in record['staleness_histogram'].items()}
+  return [
+    f'Staleness {min(counts)} to {max(counts)}, '
+    f'{record["mean_staleness"]:.1f} in the mean.'
+  ]
 
 
 def _table(records: Records, lines: Mapping[str, Settings]) -> str:

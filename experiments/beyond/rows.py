@@ -290,14 +290,26 @@ def full(records: Records, rows: Mapping[str, Row]) -> dict[str, Settings]:
   return {name: rows[name].run(rate) for name, rate in known.items()}
 
 
-def wanted(records: Records, rows: Mapping[str, Row]) -> list[Settings]:
-  """The short runs of rows, and the full ones that follow from them."""
-  shorts = [
+def best(records: Records, rows: Mapping[str, Row], count: int) -> list[str]:
+  """The best rows by short runs, once all rows have theirs."""
+  if len(chosen(records, rows)) < len(rows):
+    return []
+  top = {name: max(tried(records, row).values()) for name, row in rows.items()}
+  return sorted(top, key=top.__getitem__, reverse=True)[:count]
+
+
+def shorts(records: Records, rows: Mapping[str, Row]) -> list[Settings]:
+  """The short runs of rows, those beyond the grids included."""
+  return [
     short(row.run(rate))
     for row in rows.values()
     for rate in tried(records, row)
   ]
-  return [*shorts, *full(records, rows).values()]
+
+
+def wanted(records: Records, rows: Mapping[str, Row]) -> list[Settings]:
+  """The short runs of rows, and the full ones that follow from them."""
+  return [*shorts(records, rows), *full(records, rows).values()]
 
 
 def possible(row: Row) -> list[float]:

@@ -108,13 +108,10 @@ def _growing(run: Run) -> dict[str, Any]:
 
 
 def _softsync(run: Run) -> dict[str, Any]:
-  """An update on N / 2 pushes, on their mean, at half of the rate."""
-  count = _half(run.workers)
-  numbers = dataclasses.replace(run.communication, global_accumulation=count)
-  scaled = optax.chain(
-    methods.average_pushes(), run.optimizer, optax.scale(count / run.workers)
-  )
-  return {'policy': numbers, 'optimizer': scaled}
+  """2-softsync, of as many workers as there are."""
+  local = run.communication.local_accumulation
+  splits = min(2, run.workers)
+  return methods.softsync(run.optimizer, run.workers, splits, local)
 
 
 def _elastic(run: Run) -> dict[str, Any]:

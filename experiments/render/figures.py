@@ -168,13 +168,13 @@ def wait_or_not(
 def _frontier(
   found: Sequence[tuple[float, float]],
 ) -> list[tuple[float, float]]:
-  """The (x, y) that none of the others beats in both, from the largest x on."""
+  """The (x, y) that none of the others beats in both, from the smallest x."""
   best, edge = -math.inf, []
   for x, y in sorted(found, reverse=True):
     if y > best:
       best = y
       edge.append((x, y))
-  return edge
+  return edge[::-1]
 
 
 def points(
@@ -183,7 +183,7 @@ def points(
   x_label: str,
   y_label: str,
 ) -> None:
-  """Draw named points, and their frontier: nothing is better in both.
+  """Draw named points, and their frontier: stairs around all of them.
 
   Names stand in a column on the right, with y, in the order of their points. A
   few points far below the others would hide how these differ: those more than
@@ -210,9 +210,6 @@ def points(
   height = max(4.8, 0.17 * len(every) + 1)
   figure = Figure(figsize=(9, height), layout='constrained')
   axes = figure.subplots()
-  if every:
-    xs, ys = zip(*_frontier([point[:2] for point in every]), strict=True)
-    axes.plot(xs, [*map(shown, ys)], color='#999999', lw=1, zorder=0)
   for i, (label, group) in enumerate(groups.items()):
     xs = [x for x, _ in group.values()]
     ys = [shown(y) for _, y in group.values()]
@@ -243,6 +240,16 @@ def points(
     axes.set_ylim(bottom=floor)
     axes.set_ylabel(f'{y_label}; points on the edge lie below it')
   if every:
+    xs, ys = zip(*_frontier([point[:2] for point in every]), strict=True)
+    left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
+    axes.autoscale(False)
+    axes.step(
+      [left, *xs, xs[-1]],
+      [ys[0], *map(shown, ys), bottom],
+      color='#999999',
+      lw=1,
+      zorder=0,
+    )
     figure.legend(
       loc='outside lower center', ncols=len(groups), frameon=False, fontsize=8
     )

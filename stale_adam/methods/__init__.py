@@ -13,14 +13,15 @@
   reply      predict_weights, torn_reads
   several    dana, smega2, elastic_average, adaptive_revision, average_models,
              diloco, buffered_averaging, mix_models, downpour, worker_adam,
-             stagger_pulls:
+             softsync, stagger_pulls:
              serve(problem, policy=..., pool=..., **dana(0.1, workers=4))
 
 `simulate` takes the same arguments. Methods combine. Those for `per_push` and
 `optimizer` are optax transformations and work in any training loop: `sa.delay`
 and `sa.hold` give them `staleness`, `pushes`, `stalest` and `pulled`,
-`sa.accumulate` the first three of the sum. Only `average_workers` and `dana`,
-which have a table of the workers, need `worker` from the loop.
+`sa.accumulate` the first three of the sum. Only those that have a table of the
+workers need `worker` from the loop: `average_workers`, `dana`,
+`adaptive_revision` and `elastic_average`.
 
 Two rules need no method. Global accumulation under SGD is AsySG-con (Lian et
 al. 2015); local accumulation, synchronous, is delayed updates (Ott et al.
@@ -66,6 +67,7 @@ from stale_adam.methods.policies import (
   FreshPushes,
   OneRoundLate,
   StaleSynchronous,
+  softsync,
 )
 from stale_adam.methods.prediction import (
   predict_weights,
@@ -127,6 +129,7 @@ __all__ = [
   'scale_by_staleness',
   'send_signs',
   'smega2',
+  'softsync',
   'stagger_pulls',
   'torn_reads',
   'weight_by_staleness',

@@ -1,16 +1,18 @@
 """Policies: which pushes are used, when to update, and who is answered.
 
 Sums stay sums, as everywhere in this library; where a source divides an update
-by the number of its pushes, `average_pushes` does. n-softsync (Gupta, Zhang and
-Wang 2016, Rudra) is `Communication` with global_accumulation = N // n, whose
-optimizer is optax.chain(average_pushes(), adam(rate / n)). K-batch-async (Dutta
-et al. 2018) is `Communication` with global_accumulation = K.
+by the number of its pushes, `average_pushes` does. K-batch-async (Dutta et al.
+2018) is `Communication` with global_accumulation = K.
 """
 
 import dataclasses
+from typing import Any
+
+import optax
 
 from stale_adam import checks
-from stale_adam.policy import MOST, Arrival, Decision
+from stale_adam.methods import rates
+from stale_adam.policy import MOST, Arrival, Communication, Decision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,7 +80,10 @@ class DropStale(_Workers):
       with the threshold R drops staleness R and more: its threshold is R - 1
       here.
     global_accumulation: G, pushes that an update sums. With a threshold of 0
-      this is Rennala SGD, whose S is G.
+      this is Rennala SGD, whose S is G: the updates are those of synchronous
+      training. If G = N and all workers are equally fast, it drops N - 1 of
+      2 N - 1 pushes: those who are answered before the update go on with what
+      it makes old.
     local_accumulation: L, gradients that a worker sums before it pushes.
 
   Raises:
@@ -284,3 +289,45 @@ class OneRoundLate(_Workers):
     first, last = arrival.summed == 0, arrival.summed + 1 == self.workers
     # The first push of a round publishes what the round before it made.
     return Decision(True, last, first, arrival.waiting if last else ())
+
+
+def softsync(
+  optimizer: optax.GradientTransformation,
+  workers: int,
+  splits: int = 1,
+  local_accumulation: int = 1,
+) -> dict[str, Any]:
+  """n-softsync: updates on the mean of N // n pushes, at 1 / n of the rate.
+
+    theta <- theta - eta / n mean(g_1 ... g_c),   c = floor(N / n)
+
+  Mean staleness is then about n, by which the source divides the rate. With
+  n = 1 this is 1-softsync, an update for as many pushes as there are workers,
+  and with n = N plain asynchronous training at 1 / N of the rate.
+
+  Args:
+    optimizer: the server's, at the rate eta of synchronous training.
+    workers: N.
+    splits: n, updates for as many pushes as there are workers.
+    local_accumulation: L, gradients that a worker sums before it pushes.
+
+  Returns:
+    Arguments of `serve` and `simulate`: `policy` and `optimizer`.
+
+  Raises:
+    ValueError: if N or L is not a whole number from 1 on, or n not one from 1
+      to N.
+
+  Source: Gupta, Zhang and Wang (2016), "Model Accuracy and Runtime Tradeoff in
+    Distributed Deep Learning: A Systematic Study" (Rudra). The paper was not at
+    hand: the rule is as commonly stated. It has SGD; that what another
+    optimizer makes is divided by n is ours.
+  """
+  checks.whole('workers', workers, 1, MOST)
+  checks.whole('splits', splits, 1, workers)
+  count = workers // splits
+  policy = Communication(workers, local_accumulation, count)
+  chained = optax.chain(
+    rates.average_pushes(), optimizer, optax.scale(1 / splits)
+  )
+  return {'policy': policy, 'optimizer': chained}

@@ -63,6 +63,9 @@ def finished(found):
 
 
 def test_every_method_is_tried_with_three_rates():
+  tried = {name.split()[0] for name in named.NAMED} - {'none', 'weight'}
+  parts = {'average_pushes', 'local_updates'}  # Of others.
+  assert tried | {'weight_by_staleness'} == {*stale.__all__} - parts
   against = {*named.NAMED} - {'stagger_pulls'}  # It makes staleness.
   assert {row.method for row in rows.ROWS.values()} == against
   for row in EVERY.values():
@@ -174,14 +177,13 @@ def test_what_follows_and_that_it_ends():
   asked, wanted = {*second}, set()
   for name in [*rows.BASES, *top[:10]]:
     wanted |= {dataclasses.replace(known[name], seed=s) for s in (1, 2)}
-  for name in [*rows.CROWDED, *top[:10]]:
-    row = made.crowded[name]
+  assert [*made.crowded] == [*rows.ROWS]
+  for name, row in made.crowded.items():
     assert row.communication.workers == 16
-    if name not in rows.STALENESS:
+    if rows.ROWS[name].weight is rows.one:
       assert row.rates[-1] == known[name].learning_rate
     wanted |= {rows.short(row.run(rate)) for rate in row.rates}
-  uneven = [name for name in top[:10] if name in rows.STALENESS]
-  for name in [*rows.CROWDED, *rows.POLICIES, *uneven]:
+  for name in [*rows.CROWDED, *rows.POLICIES, *rows.STALENESS]:
     for cluster in methods.UNEQUAL:
       wanted.add(dataclasses.replace(known[name], cluster=cluster))
   alone = [name for name in top if name in rows.UNCHANGED][:3]
@@ -189,6 +191,19 @@ def test_what_follows_and_that_it_ends():
   for row in made.summed.values():
     wanted |= {rows.short(row.run(rate)) for rate in row.rates}
   assert wanted == asked
+  # By short runs with 16 workers, whose scores are drawn.
+  tries = {
+    name: [rows.short(made.crowded[name].run(rate)) for rate in rates]
+    for name, rates in (
+      (name, rows.possible(made.crowded[name])) for name in methods.METHODS
+    )
+  }
+  scores = {
+    name: max(found[run]['best_bleu'] for run in tried if run in found)
+    for name, tried in tries.items()
+  }
+  leading = sorted(scores, key=lambda name: -scores[name])[:10]
+  assert {*made.packed} == {*rows.CROWDED, *top[:10], *leading}
   every = {*methods.possible(), *methods.RUNS}
   assert {*methods.then(Held(found))} <= every
 
@@ -272,14 +287,16 @@ def test_the_frontier_has_what_nothing_beats(monkeypatch, tmp_path):
 
   def subplots(*args, **more):
     made.append(plot(*args, **more))
-    monkeypatch.setattr(made[-1], 'plot', lambda *xy, **_: drawn.append(xy))
+    monkeypatch.setattr(made[-1], 'step', lambda *xy, **_: drawn.append(xy))
     return made[-1]
 
   monkeypatch.setattr(figures.Figure, 'subplots', subplots)
   group = {'a': (1.0, 9.0), 'b': (2.0, 5.0), 'c': (2.0, 7.0), 'd': (3.0, 6.0)}
   group |= {'e': (0.5, 8.0)}
   figures.points(tmp_path / 'x.png', {'all': group}, '', 'y')
-  assert drawn == [((3.0, 2.0, 1.0), [6.0, 7.0, 9.0])]
+  left, bottom = made[0].get_xlim()[0], made[0].get_ylim()[0]
+  xs, ys = [left, 1.0, 2.0, 3.0, 3.0], [9.0, 9.0, 7.0, 6.0, bottom]
+  assert drawn == [(xs, ys)] and left < 0.5 and bottom < 5.0
   assert made[0].get_ylabel() == 'y'
   # Of 0, 5, 6, 7, 8, 9 the quartiles are 5.25 and 7.75: 1.5 is the edge.
   figures.points(tmp_path / 'x.png', {'all': group | {'f': (2, 0.0)}}, '', 'y')

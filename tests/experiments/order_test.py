@@ -20,6 +20,8 @@ def test_differences_are_from_the_run_without_a_method():
     | {
       'curve': list(map(point, losses)),
       'trace_sha256': 'a',
+      'mean_staleness': 2.5,
+      'staleness_histogram': {'9': 1, '10': 2, '0': 3},
     }
   )
   middle, below, others = order.TABLES.values()
@@ -32,6 +34,7 @@ def test_differences_are_from_the_run_without_a_method():
     others['smega2']: made(0.5, math.nan),
   }
   text = order.report(Invented(found, 'tiny'))
+  assert 'Staleness 0 to 10, 2.5 in the mean.' in text
   cells = [
     [cell.strip() for cell in line.strip('|').split('|')]
     for line in text.splitlines()

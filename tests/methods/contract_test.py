@@ -296,6 +296,15 @@ METHODS = {
     lambda: reference.Sgd(1.0),
     ONES,
   ),
+  'softsync': Method(
+    {},
+    policies=(
+      methods.softsync(SGD, 4, 2)['policy'],
+      methods.softsync(SGD, 5, 2, 2)['policy'],
+    ),
+    optimizer=methods.softsync(optax.sgd(0.1), 4, 2)['optimizer'],
+    reference=lambda: rules.averaged(reference.Sgd(0.05)),
+  ),
   'apply_own_push': Method(
     {'worker': methods.apply_own_push(ADAM)},
     lambda: {'local_worker': rules.own_push(adam)},
@@ -476,6 +485,13 @@ of_worker = lambda method: Law(
 of_one = lambda ours, other, **more: Law(
   *(ours, ALONE, ALONE, None, other, ONLY), **more
 )
+
+
+def of_softsync(splits, base, other):
+  ours = methods.softsync(SGD, 4, splits)
+  return Law({}, ours['policy'], base, ours['optimizer'], other)
+
+
 LAWS = {
   'no backup worker is synchronous': Law(
     {}, methods.BackupWorkers(4, 0), SYNCHRONOUS
@@ -599,6 +615,12 @@ LAWS = {
     ),
     optax.chain(methods.average_pushes(), optax.sgd(0.1)),
   ),
+  '1-softsync is K-batch-async of the mean': of_softsync(
+    1, sa.Communication(4, 1, 4), optax.chain(methods.average_pushes(), SGD)
+  ),
+  'N-softsync is asynchronous at 1 / N of the rate': of_softsync(
+    4, PLAIN4, optax.sgd(0.05 / 4)
+  ),
   'FedBuff with weights of 1 is K-batch-async': Law(
     methods.buffered_averaging(optax.sgd(0.1))
     | {'per_push': methods.weight_by_staleness(a=0.0)},
@@ -701,6 +723,18 @@ def test_equal_workers_keep_time_with_synchronous_training(policy):
     )
   assert found[0][2] == found[1][2]
   close(*(x[:2] for x in found))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('workers', [2, 4])
+def test_rennala_drops_what_equal_workers_began_before_the_update(workers):
+  """Every second round: N pushes are used, then N - 1 of those are old."""
+  policy = methods.DropStale(workers, 0, workers)
+  count = 4 * (2 * workers - 1)
+  method = Method({}, optimizer=SGD)
+  pushes, servers = run(method, policy, sa.pools.Virtual(sa.Clock()), count)
+  used = [push for push in pushes if push.used]
+  assert len(used) == 4 * workers == workers * servers[-1].version
 
 
 @pytest.mark.slow

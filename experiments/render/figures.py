@@ -243,9 +243,9 @@ def points(
     xs, ys = zip(*_frontier([point[:2] for point in every]), strict=True)
     left, bottom = axes.get_xlim()[0], axes.get_ylim()[0]
     axes.autoscale(False)
-    axes.step(
-      [left, *xs, xs[-1]],
-      [ys[0], *map(shown, ys), bottom],
+    axes.plot(
+      [left, *np.repeat(xs, 2)],
+      [*np.repeat([*map(shown, ys)], 2), bottom],
       color='#999999',
       lw=1,
       zorder=0,

@@ -287,7 +287,7 @@ def test_the_frontier_has_what_nothing_beats(monkeypatch, tmp_path):
 
   def subplots(*args, **more):
     made.append(plot(*args, **more))
-    monkeypatch.setattr(made[-1], 'step', lambda *xy, **_: drawn.append(xy))
+    monkeypatch.setattr(made[-1], 'plot', lambda *xy, **_: drawn.append(xy))
     return made[-1]
 
   monkeypatch.setattr(figures.Figure, 'subplots', subplots)
@@ -295,7 +295,8 @@ def test_the_frontier_has_what_nothing_beats(monkeypatch, tmp_path):
   group |= {'e': (0.5, 8.0)}
   figures.points(tmp_path / 'x.png', {'all': group}, '', 'y')
   left, bottom = made[0].get_xlim()[0], made[0].get_ylim()[0]
-  xs, ys = [left, 1.0, 2.0, 3.0, 3.0], [9.0, 9.0, 7.0, 6.0, bottom]
+  xs = [left, 1.0, 1.0, 2.0, 2.0, 3.0, 3.0]
+  ys = [9.0, 9.0, 7.0, 7.0, 6.0, 6.0, bottom]
   assert drawn == [(xs, ys)] and left < 0.5 and bottom < 5.0
   assert made[0].get_ylabel() == 'y'
   # Of 0, 5, 6, 7, 8, 9 the quartiles are 5.25 and 7.75: 1.5 is the edge.

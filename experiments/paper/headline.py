@@ -7,7 +7,8 @@ four of them before each update repairs it. The figure shows BLEU over virtual
 time, three seeds or more. Below it, the models of the first seed translate the
 first sentences of the test set. Scores and times have ± their standard
 deviation over the seeds, and a ratio of times ± two standard errors. 9 runs,
-all of them also in Table 3; about 25 minutes on two processor cores at `small`.
+all of them also in Table 3; about an hour on two processor cores at `small`, by
+two processes.
 """
 
 import functools

@@ -59,11 +59,12 @@ def test_all_sides_have_the_same_peak_of_the_learning_rate(tmp_path):
   assert int(setting(joeynmt, 'learning_rate_warmup')) == ours.warmup_updates
   _, eole = filled('eole', tmp_path)
   factor, size = float(setting(eole, 'learning_rate')), 128
-  rate = lambda u: factor * size**-0.5 * min(u**-0.5, u * 500**-1.5)
-  schedule = recipe.sa.inverse_sqrt(ours.learning_rate, 500)
-  for update in (1, 250, 500, 501, 2000):
+  warmup = ours.warmup_updates
+  rate = lambda u: factor * size**-0.5 * min(u**-0.5, u * warmup**-1.5)
+  schedule = recipe.sa.inverse_sqrt(ours.learning_rate, warmup)
+  for update in (1, warmup // 2, warmup, warmup + 1, 4 * warmup):
     assert math.isclose(rate(update), schedule(update - 1), rel_tol=1e-5)
-  assert ours.decay_after == ours.warmup_updates == 500
+  assert ours.decay_after == warmup
 
 
 def test_the_text_of_the_toolkits_has_as_many_words_as_ours(

@@ -8,8 +8,8 @@ Transformer for the paper's 8 epochs and its RNN for 4, until curves rise by
 little, and smooths at 2e-3, because a run has fewer updates. It validates more
 often. At high rates its loss rises until the warm-up ends, after a fifth of the
 run, and falls again: its patience outlasts that. `small` trains its Transformer
-for 12 epochs of a text of 29,000 sentences, and its RNN for 4, with dropout,
-and smooths at 3e-3. `tiny` has no dropout: its text hardly repeats.
+for 12 epochs and its RNN for 4, smooths at 3e-3, and has dropout, as `paper`;
+`tiny` has none.
 """
 
 import dataclasses
